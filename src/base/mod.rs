@@ -1,0 +1,28 @@
+//! What every layer may use: time values, sequence numbers, handles, keyed hashes, counters.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `time` | [`Instant`], nanoseconds on a clock that the caller reads |
+//! | `seq` | [`Seq`], RFC 9293 §3.4 |
+//! | `drop_reason` | [`DropReason`]: why a frame went no further |
+//! | `counters` | [`Counters`]: what happened, one `u64` each |
+//! | `flow` | [`FlowId`] and [`FlowKey`] |
+//! | `hash` | [`HashKey`]: the keyed hash behind tables, ISNs and timestamps |
+//! | `rng` | [`Rng`]: a small seeded generator, not for secrets |
+#![forbid(unsafe_code)]
+
+mod counters;
+mod drop_reason;
+mod flow;
+mod hash;
+mod rng;
+mod seq;
+mod time;
+
+pub use counters::{Counter, Counters};
+pub use drop_reason::DropReason;
+pub use flow::{FlowId, FlowKey};
+pub use hash::HashKey;
+pub use rng::Rng;
+pub use seq::Seq;
+pub use time::Instant;

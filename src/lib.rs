@@ -1,0 +1,12 @@
+//! TCP that goes round the kernel, on AF_XDP rings.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod base;
+pub mod stack;
+pub mod tcp;
+pub mod wire;

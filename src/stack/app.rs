@@ -1,0 +1,221 @@
+//! What an application sees: the callbacks it gets, and the context in which it answers.
+#![forbid(unsafe_code)]
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::base::{Counters, FlowId, Instant};
+use crate::tcp::{CloseReason, FlowInfo, FlowOptions, Report, State};
+
+/// An application: one object per worker, driven by callbacks on the worker's thread.
+///
+/// Callbacks must not block. Only [`App::on_data`] has no default.
+#[allow(unused_variables)]
+pub trait App {
+    /// The worker is about to begin; connections may be opened.
+    fn on_start(&mut self, cx: &mut Cx<'_>) {}
+
+    /// A passive open reached ESTABLISHED.
+    fn on_accept(&mut self, flow: &mut Flow<'_>) {}
+
+    /// An active open ([`Cx::connect`]) reached ESTABLISHED.
+    fn on_connect(&mut self, flow: &mut Flow<'_>) {}
+
+    /// In-order text, borrowed where it lies; returns how many octets were consumed.
+    ///
+    /// Consuming less than `data.len()` pauses reading as [`Flow::pause`] does: the rest is kept, the
+    /// window closes as it fills, and it is offered again after [`Flow::resume`].
+    fn on_data(&mut self, flow: &mut Flow<'_>, data: &[u8]) -> usize;
+
+    /// The peer sent FIN and every octet before it was consumed. The default closes.
+    fn on_fin(&mut self, flow: &mut Flow<'_>) {
+        flow.close();
+    }
+
+    /// There is room again after a [`Flow::send`] that took less than it was given.
+    fn on_writable(&mut self, flow: &mut Flow<'_>) {}
+
+    /// Something the user may be told of while the connection lives on (RFC 9293 §3.9.1.8).
+    fn on_report(&mut self, flow: &mut Flow<'_>, report: Report) {}
+
+    /// The timer of [`Flow::set_timer`] fired.
+    fn on_timer(&mut self, flow: &mut Flow<'_>) {}
+
+    /// The connection is over, or never came to be: the last callback for this flow.
+    ///
+    /// A connection that enters TIME-WAIT is over for its user.
+    fn on_close(&mut self, flow: &mut Flow<'_>, why: CloseReason) {}
+
+    /// The timer of [`Cx::set_timer`] fired.
+    fn on_worker_timer(&mut self, cx: &mut Cx<'_>) {}
+
+    /// Another thread called the worker's waker.
+    fn on_wake(&mut self, cx: &mut Cx<'_>) {}
+
+    /// The worker is shutting down: listeners are gone, and connections have until the deadline.
+    fn on_drain(&mut self, cx: &mut Cx<'_>) {}
+}
+
+/// What to connect to, and how.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// The peer's socket.
+    pub remote: SocketAddr,
+    /// Our address, when the application wants to choose; port 0 leaves the port to the engine.
+    pub local: Option<SocketAddr>,
+    /// Per-connection settings.
+    pub options: FlowOptions,
+    /// The connection's user word, [`Flow::user`].
+    pub user: u64,
+}
+
+/// Why a connection could not even be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Every source port towards that socket is in use; wait for TIME-WAIT, or add addresses or ports.
+    PortsExhausted,
+    /// That four-tuple is already a connection.
+    InUse,
+    /// The flow table is full; raise `Limits::flows_max`.
+    TableFull,
+    /// No route leads there, or no local address of that family is configured.
+    NoRoute,
+    /// The worker is draining.
+    Draining,
+}
+
+/// One callback's view of the worker.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    _core: core::marker::PhantomData<&'a mut ()>,
+}
+
+impl Cx<'_> {
+    /// The instant of this turn of the worker's loop.
+    pub fn now(&self) -> Instant {
+        unimplemented!()
+    }
+    /// This worker's number, from zero.
+    pub fn worker(&self) -> u16 {
+        unimplemented!()
+    }
+    /// Begins an active open. The outcome comes as [`App::on_connect`] or [`App::on_close`].
+    ///
+    /// # Errors
+    ///
+    /// When not even a SYN can be made ready: see [`ConnectError`].
+    pub fn connect(&mut self, _connect: &Connect) -> Result<FlowId, ConnectError> {
+        unimplemented!()
+    }
+    /// The connection `id`, unless it is over.
+    pub fn flow(&mut self, _id: FlowId) -> Option<Flow<'_>> {
+        unimplemented!()
+    }
+    /// Calls [`App::on_worker_timer`] once, `after` from now; replaces the timer set before.
+    pub fn set_timer(&mut self, _after: Duration) {
+        unimplemented!()
+    }
+    /// Takes the worker's timer back.
+    pub fn cancel_timer(&mut self) {
+        unimplemented!()
+    }
+    /// What the engine has counted so far.
+    pub fn counters(&self) -> &Counters {
+        unimplemented!()
+    }
+    /// Asks the worker to end after this turn: connections that are left are aborted.
+    pub fn stop(&mut self) {
+        unimplemented!()
+    }
+}
+
+/// One callback's view of one connection.
+#[derive(Debug)]
+pub struct Flow<'a> {
+    _core: core::marker::PhantomData<&'a mut ()>,
+}
+
+impl Flow<'_> {
+    /// The handle, valid until [`App::on_close`] returns.
+    pub fn id(&self) -> FlowId {
+        unimplemented!()
+    }
+    /// The worker this connection lives on.
+    pub fn cx(&mut self) -> Cx<'_> {
+        unimplemented!()
+    }
+    /// The instant of this turn of the worker's loop.
+    pub fn now(&self) -> Instant {
+        unimplemented!()
+    }
+    /// The application's word for this connection; zero at first for passive opens.
+    pub fn user(&self) -> u64 {
+        unimplemented!()
+    }
+    /// Sets the application's word.
+    pub fn set_user(&mut self, _user: u64) {
+        unimplemented!()
+    }
+    /// Queues text to send; returns how many octets were taken.
+    ///
+    /// Less than `data.len()` means the send buffer is full: [`App::on_writable`] follows when there is
+    /// room. Zero also when the connection can no longer send.
+    pub fn send(&mut self, _data: &[u8]) -> usize {
+        unimplemented!()
+    }
+    /// Octets that [`Flow::send`] would take now.
+    pub fn send_room(&self) -> usize {
+        unimplemented!()
+    }
+    /// Half-close: a FIN follows the text queued so far; receiving goes on.
+    pub fn shutdown(&mut self) {
+        unimplemented!()
+    }
+    /// Closes: a FIN follows the text queued so far, and nothing more is read.
+    ///
+    /// Text not yet consumed, or arriving later, makes it a reset (RFC 9293 §3.6.1, MAY-1).
+    pub fn close(&mut self) {
+        unimplemented!()
+    }
+    /// Aborts with a RST; [`App::on_close`] follows with [`CloseReason::Aborted`].
+    pub fn abort(&mut self) {
+        unimplemented!()
+    }
+    /// Stops [`App::on_data`]; arriving text is kept until the receive buffer is full.
+    pub fn pause(&mut self) {
+        unimplemented!()
+    }
+    /// Starts [`App::on_data`] again, first with what was kept.
+    pub fn resume(&mut self) {
+        unimplemented!()
+    }
+    /// The connection's state.
+    pub fn state(&self) -> State {
+        unimplemented!()
+    }
+    /// Round-trip time, windows, counts: a copy.
+    pub fn info(&self) -> FlowInfo {
+        unimplemented!()
+    }
+    /// Our socket.
+    pub fn local(&self) -> SocketAddr {
+        unimplemented!()
+    }
+    /// The peer's socket.
+    pub fn remote(&self) -> SocketAddr {
+        unimplemented!()
+    }
+    /// Calls [`App::on_timer`] once, `after` from now; replaces the timer set before.
+    pub fn set_timer(&mut self, _after: Duration) {
+        unimplemented!()
+    }
+    /// Takes the connection's timer back.
+    pub fn cancel_timer(&mut self) {
+        unimplemented!()
+    }
+    /// Switches Nagle's algorithm (on by default; RFC 9293 MUST-17).
+    pub fn set_nagle(&mut self, _on: bool) {
+        unimplemented!()
+    }
+}

@@ -1,0 +1,8 @@
+//! One core's whole stack, without input or output.
+#![forbid(unsafe_code)]
+
+mod app;
+mod batch;
+
+pub use app::{App, Connect, ConnectError, Cx, Flow};
+pub use batch::{RxBatch, TxBatch};

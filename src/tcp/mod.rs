@@ -1,0 +1,10 @@
+//! RFC 9293 and its friends; knows segments, not packets.
+#![forbid(unsafe_code)]
+
+mod options;
+mod state;
+mod user;
+
+pub use options::{CongestionAlgorithm, FlowOptions, KeepAlive};
+pub use state::State;
+pub use user::{CloseReason, FlowInfo, Report};

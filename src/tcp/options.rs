@@ -1,0 +1,79 @@
+//! Per-connection settings and their customary defaults.
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+
+/// Which congestion control a connection uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CongestionAlgorithm {
+    /// RFC 5681 with RFC 6582.
+    #[default]
+    NewReno,
+}
+
+/// When and how often an idle peer is asked whether it is still there (RFC 9293 §3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence before the first probe; two hours by default (MUST-28).
+    pub idle: Duration,
+    /// Between probes.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is given up.
+    pub probes: u8,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(7_200), interval: Duration::from_secs(75), probes: 10 }
+    }
+}
+
+/// Settings of one connection, taken when it is opened or accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowOptions {
+    /// Congestion control.
+    pub congestion: CongestionAlgorithm,
+    /// Nagle's algorithm (RFC 9293 SHLD-7): on by default.
+    pub nagle: bool,
+    /// Keep-alive: `None`, the default, sends no probes (MUST-25).
+    pub keep_alive: Option<KeepAlive>,
+    /// Gives up when text stays unacknowledged for so long; `None` leaves it to R2.
+    pub user_timeout: Option<Duration>,
+    /// Gives up when the handshake takes longer; `None` leaves it to R2 for SYNs (three minutes).
+    pub connect_timeout: Option<Duration>,
+    /// How long a close may wait for its text to be acknowledged: `None` for as long as it takes, zero
+    /// turns every close into an abort.
+    pub linger: Option<Duration>,
+    /// Largest receive window, octets; what the buffer holds.
+    pub recv_buffer: u32,
+    /// Most text queued and not yet acknowledged, octets.
+    pub send_buffer: u32,
+    /// Differentiated services code point, 0 to 63.
+    pub dscp: u8,
+    /// IPv4 time to live, IPv6 hop limit (RFC 9293 MUST-49).
+    pub ttl: u8,
+    /// VLAN id of frames sent; `None` sends untagged. A passive open takes the SYN's.
+    pub vlan: Option<u16>,
+    /// IPv6 scope (interface index) of a link-local peer; zero when there is none.
+    pub scope_id: u32,
+}
+
+impl Default for FlowOptions {
+    fn default() -> Self {
+        Self {
+            congestion: CongestionAlgorithm::NewReno,
+            nagle: true,
+            keep_alive: None,
+            user_timeout: None,
+            connect_timeout: None,
+            linger: None,
+            recv_buffer: 256 * 1024,
+            send_buffer: 256 * 1024,
+            dscp: 0,
+            ttl: 64,
+            vlan: None,
+            scope_id: 0,
+        }
+    }
+}
