@@ -23,6 +23,8 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+#[cfg(test)]
+mod robustness;
 pub mod tcp;
 mod tcp_options;
 
