@@ -3,6 +3,7 @@
 
 mod app;
 mod batch;
+pub mod wheel;
 
 pub use app::{App, Connect, ConnectError, Cx, Flow};
 pub use batch::{RxBatch, TxBatch};
