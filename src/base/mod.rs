@@ -9,6 +9,7 @@
 //! | `flow` | [`FlowId`] and [`FlowKey`] |
 //! | `hash` | [`HashKey`]: the keyed hash behind tables, ISNs and timestamps |
 //! | `rng` | [`Rng`]: a small seeded generator, not for secrets |
+//! | `slab` | [`slab::Slab`]: fixed-capacity storage behind generation-checked handles |
 #![forbid(unsafe_code)]
 
 mod counters;
@@ -17,6 +18,7 @@ mod flow;
 mod hash;
 mod rng;
 mod seq;
+pub mod slab;
 mod time;
 
 pub use counters::{Counter, Counters};
