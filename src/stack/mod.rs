@@ -3,6 +3,7 @@
 
 mod app;
 mod batch;
+pub mod flow_table;
 pub mod wheel;
 
 pub use app::{App, Connect, ConnectError, Cx, Flow};
