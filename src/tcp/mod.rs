@@ -1,6 +1,7 @@
 //! RFC 9293 and its friends; knows segments, not packets.
 #![forbid(unsafe_code)]
 
+pub mod chunks;
 mod options;
 mod state;
 mod user;
