@@ -32,7 +32,8 @@ impl FlowTable {
     pub fn new(capacity: u32) -> Self {
         let slots = (u64::from(capacity) * 8).div_ceil(7).max(2).next_power_of_two();
         assert!(slots <= 1 << 31, "a flow table of {capacity} is too large");
-        Self { slots: vec![EMPTY; slots as usize], shift: 32 - slots.ilog2(), capacity, len: 0 }
+        let len = usize::try_from(slots).expect("2^31 slots fit the address space");
+        Self { slots: vec![EMPTY; len], shift: 32 - slots.ilog2(), capacity, len: 0 }
     }
 
     /// The value under `hash` for which `eq` holds. `eq` sees every value with the hash's upper half.

@@ -141,11 +141,12 @@ impl Wheel {
     }
 
     /// Level and slot of a deadline, as seen from the current tick.
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
     fn place(&self, at: u64) -> (usize, usize) {
         let tick = at.div_ceil(1 << TICK_SHIFT).max(self.current);
         // The lowest bit is set so that the current tick itself counts as level 0.
         let level = (((tick ^ self.current) | 1).ilog2() / SLOT_BITS) as usize;
-        (level, (tick >> (SLOT_BITS as usize * level)) as usize % SLOTS)
+        (level, ((tick >> (SLOT_BITS as usize * level)) % SLOTS as u64) as usize)
     }
 
     /// The first slot in use, with the tick at which it begins.
