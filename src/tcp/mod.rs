@@ -3,6 +3,7 @@
 
 pub mod chunks;
 mod options;
+pub mod send_buf;
 mod state;
 mod user;
 
