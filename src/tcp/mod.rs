@@ -3,6 +3,8 @@
 
 pub mod chunks;
 mod options;
+pub mod reassembly;
+pub mod recv_buf;
 pub mod send_buf;
 mod state;
 mod user;
