@@ -9,7 +9,7 @@
 //! | `flow` | [`FlowId`] and [`FlowKey`] |
 //! | `hash` | [`HashKey`]: the keyed hash behind tables, ISNs and timestamps |
 //! | `rng` | [`Rng`]: a small seeded generator, not for secrets |
-//! | `slab` | [`slab::Slab`]: fixed-capacity storage behind generation-checked handles |
+//! | `slab` | [`Slab`]: fixed-capacity storage behind generation-checked handles |
 #![forbid(unsafe_code)]
 
 mod counters;
@@ -18,7 +18,7 @@ mod flow;
 mod hash;
 mod rng;
 mod seq;
-pub mod slab;
+mod slab;
 mod time;
 
 pub use counters::{Counter, Counters};
@@ -27,4 +27,5 @@ pub use flow::{FlowId, FlowKey};
 pub use hash::HashKey;
 pub use rng::Rng;
 pub use seq::Seq;
+pub use slab::Slab;
 pub use time::Instant;

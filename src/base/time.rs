@@ -52,6 +52,7 @@ impl Instant {
     }
 
     /// Whole microseconds from `earlier` to `self`, zero when `earlier` is later, saturating at 71 minutes.
+    #[expect(clippy::cast_possible_truncation, reason = "compared with the bound first")]
     pub const fn micros_since(self, earlier: Self) -> u32 {
         let us = self.0.saturating_sub(earlier.0) / 1_000;
         if us > u32::MAX as u64 { u32::MAX } else { us as u32 }

@@ -1,14 +1,63 @@
 //! RFC 9293 and its friends; knows segments, not packets.
+//!
+//! | RFC 9293 | file |
+//! | --- | --- |
+//! | §3.3.1 variables | `tcb`, `segment`, `settings`, `config` |
+//! | §3.3.2 states, Figure 5 | `state` |
+//! | §3.4.1 initial sequence numbers (RFC 6528), timestamp offsets | `isn` |
+//! | §3.5 passive open | `half_open` |
+//! | §3.6, §3.10.7.4 TIME-WAIT (RFC 6191) | `time_wait` |
+//! | §3.8.1 retransmission (RFC 6298, 6582) | `rtt`, `recovery`, `expire` |
+//! | §3.8.2 congestion control (RFC 5681) | `congestion` |
+//! | §3.8.6 window, Nagle, probes | `output`, `expire` |
+//! | §3.9.2.2 ICMP | `icmp` |
+//! | §3.10.1 to §3.10.6 user calls | `calls`, `user`, `options` |
+//! | §3.10.7.3, §3.10.7.4 SEGMENT ARRIVES | `arrives`, `ack` |
+//! | §3.10.8 timeouts | `expire`, `timers` |
+//! | RFC 5961 §7 | `challenge` |
+//! | text: queued, kept, out of order | `chunks`, `send_buf`, `recv_buf`, `reassembly` |
 #![forbid(unsafe_code)]
 
-pub mod chunks;
+mod ack;
+mod arrives;
+mod calls;
+mod challenge;
+mod chunks;
+mod config;
+mod congestion;
+mod expire;
+mod half_open;
+mod icmp;
+mod isn;
 mod options;
-pub mod reassembly;
-pub mod recv_buf;
-pub mod send_buf;
+mod output;
+mod reassembly;
+mod recovery;
+mod recv_buf;
+mod rtt;
+mod segment;
+mod send_buf;
+mod settings;
 mod state;
+mod tcb;
+mod time_wait;
+mod timers;
 mod user;
 
+pub use arrives::Arrival;
+pub use challenge::ChallengeLimit;
+pub use chunks::ChunkPool;
+pub use config::TcpConfig;
+pub use congestion::{Acked, CongestionControl};
+pub use expire::Expired;
+pub use half_open::HalfOpen;
+pub use icmp::IcmpMeaning;
+pub use isn::Secrets;
 pub use options::{CongestionAlgorithm, FlowOptions, KeepAlive};
-pub use state::State;
+pub use recv_buf::RecvPools;
+pub use rtt::RtoBounds;
+pub use segment::{Outgoing, Segment, reset_for};
+pub use state::{Input, Next, State};
+pub use tcb::{Env, Opening, Tcb};
+pub use time_wait::{TimeWait, TimeWaitVerdict};
 pub use user::{CloseReason, FlowInfo, Report};

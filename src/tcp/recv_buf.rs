@@ -3,7 +3,7 @@
 
 use super::chunks::{ChunkPool, Cursor, NONE, TEXT_MAX};
 use super::reassembly::Ranges;
-use crate::base::{Seq, slab::Slab};
+use crate::base::{Seq, Slab};
 use crate::wire::SackBlocks;
 
 /// What the receive buffers of all connections share.

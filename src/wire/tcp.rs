@@ -58,6 +58,11 @@ impl Control {
     pub const fn intersects(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
+
+    /// These bits, less `others`.
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
 }
 
 impl BitOr for Control {

@@ -1,0 +1,174 @@
+//! The fifth step of SEGMENT ARRIVES: what SEG.ACK and SEG.WND say to the sender.
+#![forbid(unsafe_code)]
+
+use core::ops::ControlFlow::{Break, Continue};
+
+use super::arrives::{Arrival, Step, Stop};
+use super::congestion::{Acked, CongestionControl};
+use super::recovery::Repair;
+use super::segment::{Segment, reset_for};
+use super::state::Input;
+use super::tcb::{Env, Fin, Tcb};
+use super::timers::Timer;
+use super::{CloseReason, State};
+use crate::base::{Counter, DropReason};
+use crate::wire::Control;
+
+impl Tcb {
+    /// Fifth: is the ACK acceptable, and what does it acknowledge?
+    pub(super) fn check_ack(
+        &mut self,
+        seg: &Segment<'_>,
+        arrival: &mut Arrival<'_>,
+        env: &mut Env<'_>,
+    ) -> Step {
+        if !seg.has(Control::ACK) {
+            return Break(Stop::Dropped(DropReason::NoAck));
+        }
+        if self.state == State::SynReceived {
+            if !self.snd.una.before(seg.ack) || !seg.ack.at_or_before(self.snd.nxt) {
+                return Break(Stop::Refused(DropReason::BadAck, reset_for(seg)));
+            }
+            self.syn_acked(seg, arrival, env);
+            return Continue(());
+        }
+        // RFC 5961 §5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
+        let oldest = self.snd.una - self.snd.max_wnd;
+        if self.snd.nxt.before(seg.ack) || seg.ack.before(oldest) {
+            self.challenge(env);
+            return Break(Stop::Dropped(DropReason::BadAck));
+        }
+        if self.snd.una.before(seg.ack) {
+            self.progress(seg, env);
+        } else if self.is_duplicate(seg) {
+            self.duplicate(env);
+        }
+        self.update_window(seg);
+        if self.snd.wnd > 0 {
+            self.probes = 0;
+        }
+        match self.closed {
+            Some(_) => Break(Stop::Closed(CloseReason::Finished)),
+            None => Continue(()),
+        }
+    }
+
+    /// Our SYN is acknowledged: ESTABLISHED, with the window of this segment.
+    pub(super) fn syn_acked(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
+        self.take_rtt_sample(seg, env);
+        if self.timeouts > 0 {
+            // RFC 6298 (5.7), and RFC 5681 §3.1: after a lost SYN the window begins at one segment.
+            self.rtt.after_lost_syn();
+            self.congestion.on_idle(u32::from(self.snd.mss));
+        }
+        self.timeouts = 0;
+        self.snd.una = seg.ack;
+        self.snd.cursor = seg.ack;
+        // RFC 7323 §2.2: the window of a SYN is not scaled, that of an ACK is.
+        let shift = if seg.has(Control::SYN) { 0 } else { self.snd.shift };
+        self.snd.wnd = u32::from(seg.wnd) << shift;
+        self.snd.max_wnd = self.snd.wnd.max(self.snd.max_wnd);
+        self.snd.wl1 = seg.seq;
+        self.snd.wl2 = seg.ack;
+        self.progress_at = env.now;
+        self.timers.cancel(Timer::Retransmit);
+        self.timers.cancel(Timer::User);
+        self.apply(Input::SynAcked);
+        arrival.opened = true;
+        env.counters.add(Counter::Established);
+        if let Some(idle) = self.settings.keep_idle {
+            self.timers.set(Timer::Idle, env.now + idle.get());
+        }
+        if self.fin != Fin::None {
+            // The user closed in SYN-RECEIVED; it was queued until now (RFC 9293 §3.10.4).
+            self.apply(Input::Close);
+        }
+    }
+
+    /// SEG.ACK is beyond SND.UNA: octets leave the send buffer, and everything that waits for them learns.
+    fn progress(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
+        let acked = seg.ack.since(self.snd.una);
+        let flight = self.snd.flight();
+        let text = acked.min(self.send_buf.len());
+        self.send_buf.advance(env.send, text);
+        self.take_rtt_sample(seg, env);
+        self.snd.una = seg.ack;
+        self.snd.cursor = self.snd.cursor.later(seg.ack);
+        self.timeouts = 0;
+        self.force = false;
+        self.repair = false;
+        self.progress_at = env.now;
+
+        let mss = u32::from(self.snd.mss);
+        if !self.recovery.is_active() {
+            let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
+            self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
+        }
+        if self.recovery.on_progress(seg.ack, acked, mss) == Repair::Retransmit {
+            self.repair = true;
+        }
+        // RFC 6298 (5.2) and (5.3).
+        if self.snd.flight() == 0 {
+            self.timers.cancel(Timer::Retransmit);
+        } else {
+            self.start_retransmit_timer(env.now);
+        }
+        if self.fin == Fin::Sent && self.snd.una == self.snd.nxt {
+            self.fin_acked(env);
+        }
+    }
+
+    /// RFC 5681 §2: a duplicate acknowledgment has no text, no SYN or FIN, the same window, and comes while
+    /// something is outstanding.
+    fn is_duplicate(&self, seg: &Segment<'_>) -> bool {
+        seg.ack == self.snd.una
+            && self.snd.flight() > 0
+            && seg.is_empty()
+            && u32::from(seg.wnd) << self.snd.shift == self.snd.wnd
+            && self.snd.wnd > 0
+    }
+
+    fn duplicate(&mut self, env: &mut Env<'_>) {
+        env.counters.add(Counter::DuplicateAcks);
+        let mss = u32::from(self.snd.mss);
+        let repair = self.recovery.on_duplicate(self.snd.una, self.snd.nxt, mss, &mut self.congestion);
+        if repair == Repair::Retransmit {
+            env.counters.add(Counter::FastRetransmits);
+            self.repair = true;
+        }
+    }
+
+    /// RFC 9293 §3.10.7.4, fifth: the window moves only for segments that are not older than the last one
+    /// that moved it.
+    fn update_window(&mut self, seg: &Segment<'_>) {
+        let newer =
+            self.snd.wl1.before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.at_or_before(seg.ack));
+        if !newer || seg.ack.before(self.snd.una) {
+            return;
+        }
+        let was_closed = self.snd.wnd == 0;
+        self.snd.wnd = u32::from(seg.wnd) << self.snd.shift;
+        self.snd.max_wnd = self.snd.max_wnd.max(self.snd.wnd);
+        self.snd.wl1 = seg.seq;
+        self.snd.wl2 = seg.ack;
+        if was_closed && self.snd.wnd > 0 {
+            // The receiver threw the probe's octet away; sending goes on where it left off.
+            self.snd.cursor = self.snd.una;
+            self.timeouts = 0;
+            self.force = false;
+            if self.snd.flight() == 0 {
+                self.timers.cancel(Timer::Retransmit);
+            }
+        }
+    }
+
+    /// RFC 6298 §3 (Karn): measures the one segment being timed, which was sent once.
+    fn take_rtt_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
+        if let Some((seq, sent_at)) = self.timed
+            && seq.before(seg.ack)
+        {
+            self.rtt.sample(env.now.micros_since(sent_at), &env.config.rto);
+            self.timed = None;
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! SEGMENT ARRIVES (RFC 9293 §3.10.7.4): the eight steps, in the RFC's order.
+#![forbid(unsafe_code)]
+
+use core::ops::ControlFlow::{self, Break, Continue};
+
+use super::isn::timestamp_clock;
+use super::recv_buf::InsertError;
+use super::segment::{Outgoing, Segment, reset_for};
+use super::state::Input;
+use super::tcb::{Env, Fin, Tcb};
+use super::timers::Timer;
+use super::{CloseReason, Next, State};
+use crate::base::{Counter, DropReason, Seq};
+use crate::wire::{Control, Timestamps};
+
+/// What a segment brought, for the stack to act on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival<'a> {
+    /// Why it went no further; its acknowledgment, if one is due, is already owed.
+    pub dropped: Option<DropReason>,
+    /// A reset to send back.
+    pub reset: Option<Outgoing>,
+    /// The connection reached ESTABLISHED.
+    pub opened: bool,
+    /// Urgent data ends so many octets ahead of RCV.NXT.
+    pub urgent: Option<u32>,
+    /// New in-order text, to be offered to the user and then given to [`Tcb::accept_text`].
+    pub text: &'a [u8],
+}
+
+/// Why the steps end early.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stop {
+    /// The segment is dropped.
+    Dropped(DropReason),
+    /// It is dropped and answered with a reset; the connection stays.
+    Refused(DropReason, Option<Outgoing>),
+    /// The connection is over.
+    Closed(CloseReason),
+    /// The connection is over, and the peer gets a reset.
+    Aborted(DropReason, Option<Outgoing>),
+}
+
+pub(super) type Step = ControlFlow<Stop>;
+
+impl Tcb {
+    /// TS.Recent is trusted for so long without being refreshed (RFC 7323 §5.5), milliseconds.
+    const STAMP_LIFE_MS: u32 = 24 * 24 * 3_600 * 1_000;
+    /// Acknowledgments sent for one batch at most: more duplicates tell the peer nothing.
+    const ACKS_OWED_MAX: u8 = 8;
+
+    /// One segment has arrived for this connection.
+    ///
+    /// The caller delivers [`Arrival::text`], then calls [`Tcb::accept_text`], unless it was dropped.
+    pub fn on_segment<'a>(&mut self, mut seg: Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
+        let mut arrival = Arrival::default();
+        env.counters.add(Counter::SegmentsIn);
+        let step = if self.is_predicted(&seg) {
+            env.counters.add(Counter::FastPath);
+            self.predicted_steps(&mut seg, &mut arrival, env)
+        } else if self.state == State::SynSent {
+            self.steps_in_syn_sent(&mut seg, &mut arrival, env)
+        } else {
+            self.steps(&mut seg, &mut arrival, env)
+        };
+        if let Break(stop) = step {
+            self.stop(stop, &mut arrival, env);
+        }
+        arrival
+    }
+
+    fn stop(&mut self, stop: Stop, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
+        match stop {
+            Stop::Dropped(reason) => arrival.dropped = Some(reason),
+            Stop::Refused(reason, reset) => {
+                arrival.dropped = Some(reason);
+                arrival.reset = reset;
+            }
+            Stop::Closed(why) => {
+                if matches!(why, CloseReason::Reset | CloseReason::Refused) {
+                    env.counters.add(Counter::RstsIn);
+                }
+                self.finish(why);
+            }
+            Stop::Aborted(reason, reset) => {
+                arrival.dropped = Some(reason);
+                arrival.reset = reset;
+                self.finish(CloseReason::Aborted);
+            }
+        }
+    }
+
+    /// Header prediction: in ESTABLISHED, exactly at RCV.NXT, inside the window, and nothing but ACK and PSH.
+    ///
+    /// Whatever passes would pass the first four steps and the sixth unchanged.
+    fn is_predicted(&self, seg: &Segment<'_>) -> bool {
+        self.state == State::Established
+            && seg.ctl.without(Control::PSH) == Control::ACK
+            && seg.seq == self.rcv.nxt
+            && seg.text_len() <= self.rcv.wnd()
+            && self.ts.on == seg.options.timestamps.is_some()
+            && seg.options.timestamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
+    }
+
+    fn predicted_steps<'a>(
+        &mut self,
+        seg: &mut Segment<'a>,
+        arrival: &mut Arrival<'a>,
+        env: &mut Env<'_>,
+    ) -> Step {
+        self.heard_at = env.now;
+        self.take_stamp(seg, env);
+        self.check_ack(seg, arrival, env)?;
+        self.check_text(seg, arrival, env)
+    }
+
+    /// All control flow is here; each step answers one question.
+    fn steps<'a>(&mut self, seg: &mut Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) -> Step {
+        self.trim_own_syn(seg);
+        self.check_stamp(seg, env)?;
+        self.check_sequence(seg, env)?;
+        self.heard_at = env.now;
+        self.check_rst(seg, env)?;
+        // Third, security and compartment: not supported (RFC 9293 §3.10.7.4 lets us), nothing to check.
+        self.check_syn(seg, env)?;
+        self.take_stamp(seg, env);
+        self.check_ack(seg, arrival, env)?;
+        self.check_urg(seg, arrival);
+        self.check_text(seg, arrival, env)?;
+        self.check_fin(seg);
+        Continue(())
+    }
+
+    /// In SYN-RECEIVED after a simultaneous open the peer's SYN-ACK repeats the SYN we have: only its ACK is
+    /// news (RFC 9293 Figure 8).
+    fn trim_own_syn(&self, seg: &mut Segment<'_>) {
+        let repeats = seg.has(Control::SYN) && seg.seq == self.rcv.irs;
+        if self.state == State::SynReceived && repeats && seg.has(Control::ACK) {
+            seg.ctl = seg.ctl.without(Control::SYN);
+            seg.seq += 1;
+        }
+    }
+
+    /// PAWS (RFC 7323 §5.3 R1), and timestamps on every segment once agreed (§3.2).
+    fn check_stamp(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) -> Step {
+        if !self.ts.on || seg.has(Control::RST) {
+            return Continue(());
+        }
+        let Some(stamps) = seg.options.timestamps else {
+            return Break(Stop::Dropped(DropReason::NoTimestamp));
+        };
+        let age = timestamp_clock(env.now).wrapping_sub(self.ts.recent_at);
+        if !stamp_before(stamps.val, self.ts.recent) || age > Self::STAMP_LIFE_MS {
+            return Continue(());
+        }
+        self.owe_ack_for(seg, env);
+        Break(Stop::Dropped(DropReason::Paws))
+    }
+
+    /// First: is any of it in the window?
+    fn check_sequence(&mut self, seg: &mut Segment<'_>, env: &mut Env<'_>) -> Step {
+        if self.rcv.is_acceptable(seg.seq, seg.len()) {
+            return Continue(());
+        }
+        // RFC 9293 §3.10.7.4: at a closed window, valid ACKs, URGs and RSTs are still taken (MUST-66).
+        if self.rcv.wnd() == 0 && seg.seq == self.rcv.nxt && !seg.has(Control::SYN) {
+            self.acks_owed = self.acks_owed.max(1);
+            seg.text = &[];
+            seg.ctl = seg.ctl.without(Control::FIN);
+            return Continue(());
+        }
+        // A RST out of the window gets no answer, or two confused peers would talk for ever.
+        if !seg.has(Control::RST) {
+            self.owe_ack_for(seg, env);
+        }
+        Break(Stop::Dropped(DropReason::OutOfWindow))
+    }
+
+    /// Second: only a RST at exactly RCV.NXT resets (RFC 5961 §3.2).
+    fn check_rst(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) -> Step {
+        if !seg.has(Control::RST) {
+            return Continue(());
+        }
+        if seg.seq != self.rcv.nxt {
+            self.challenge(env);
+            return Break(Stop::Dropped(DropReason::RstNotExact));
+        }
+        Break(Stop::Closed(match self.state {
+            State::SynReceived => CloseReason::Refused,
+            // Everything was said and heard; only the last acknowledgment was not.
+            State::Closing | State::LastAck if self.send_buf.is_empty() => CloseReason::Finished,
+            _ => CloseReason::Reset,
+        }))
+    }
+
+    /// Fourth: a SYN in a synchronized state is never believed (RFC 5961 §4.2).
+    fn check_syn(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) -> Step {
+        if !seg.has(Control::SYN) {
+            return Continue(());
+        }
+        self.challenge(env);
+        Break(Stop::Dropped(DropReason::UnexpectedSyn))
+    }
+
+    /// RFC 7323 §4.3 (2) and (3): the stamp to echo is that of the segment that made the last ACK move.
+    fn take_stamp(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
+        let Some(Timestamps { val, .. }) = seg.options.timestamps else { return };
+        if self.ts.on && !stamp_before(val, self.ts.recent) && seg.seq.at_or_before(self.rcv.acked) {
+            self.ts.recent = val;
+            self.ts.recent_at = timestamp_clock(env.now);
+        }
+    }
+
+    /// Sixth: the urgent pointer names the octet after urgent data (RFC 6093 §3); text stays in line.
+    fn check_urg(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>) {
+        if !seg.has(Control::URG) || !self.state.may_receive() {
+            return;
+        }
+        let up = seg.seq + u32::from(seg.up);
+        let known = self.rcv.nxt.later(self.rcv.up);
+        if known.before(up) {
+            self.rcv.up = up;
+            arrival.urgent = Some(up.since(self.rcv.nxt));
+        }
+    }
+
+    /// Seventh: text in order is offered to the user, text ahead of RCV.NXT is kept for reassembly.
+    pub(super) fn check_text<'a>(
+        &mut self,
+        seg: &Segment<'a>,
+        arrival: &mut Arrival<'a>,
+        env: &mut Env<'_>,
+    ) -> Step {
+        if seg.text.is_empty() || !self.state.may_receive() {
+            return Continue(());
+        }
+        let seq = seg.seq + u32::from(seg.has(Control::SYN));
+        let old = if seq.before(self.rcv.nxt) { self.rcv.nxt.since(seq) } else { 0 };
+        let Some(text) = seg.text.get(old as usize..).filter(|text| !text.is_empty()) else {
+            self.acks_owed = self.acks_owed.max(1);
+            return Continue(());
+        };
+        if self.reader_gone {
+            // RFC 9293 §3.6.1 (MAY-1, SHLD-3): nobody will ever read it, and the peer should know.
+            let reset = Outgoing::bare(self.snd.nxt, self.rcv.nxt, Control::RST | Control::ACK);
+            return Break(Stop::Aborted(DropReason::TextAfterClose, Some(reset)));
+        }
+        let seq = seq + old;
+        let text = &text[..text.len().min(self.rcv.edge.since(seq) as usize)];
+        if seq == self.rcv.nxt {
+            arrival.text = text;
+            return Continue(());
+        }
+        // RFC 5681 §4.2: each segment out of order is acknowledged at once, and by itself.
+        self.acks_owed = (self.acks_owed + 1).min(Self::ACKS_OWED_MAX);
+        match self.recv_buf.insert(env.recv, seq.since(self.rcv.nxt), text) {
+            Ok(()) => {
+                env.counters.add(Counter::OutOfOrder);
+                Continue(())
+            }
+            Err(InsertError::Full) => Break(Stop::Dropped(DropReason::ReassemblyFull)),
+            Err(InsertError::NoBuffer) => Break(Stop::Dropped(DropReason::NoBuffer)),
+        }
+    }
+
+    /// Eighth, first half: a FIN counts once everything before it has been received, so it is noted.
+    pub(super) fn check_fin(&mut self, seg: &Segment<'_>) {
+        let fin = seg.fin_seq();
+        let ahead = self.rcv.nxt.at_or_before(fin) && fin.before(self.rcv.edge);
+        if seg.has(Control::FIN) && self.state.may_receive() && ahead {
+            self.rcv.fin = Some(fin);
+        }
+    }
+
+    /// Takes the in-order `text` of which the user has consumed `consumed` octets, and what was waiting
+    /// behind it; then the FIN, if it is next (eighth step, second half).
+    ///
+    /// Returns whether the peer's FIN was taken now.
+    pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
+        if !text.is_empty() {
+            self.store_text(text, consumed, env);
+        }
+        if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() {
+            return false;
+        }
+        self.rcv.nxt += 1;
+        self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
+        self.acks_owed = self.acks_owed.max(1);
+        self.apply(Input::Fin);
+        if self.state == State::TimeWait {
+            self.timers = super::timers::Timers::default();
+        }
+        true
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
+    fn store_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) {
+        let had_gaps = self.recv_buf.has_gaps();
+        let (read, rest) = text.split_at(consumed.min(text.len()));
+        if !read.is_empty() {
+            self.recv_buf.skip(env.recv, read.len() as u32);
+        }
+        let mut accepted = read.len() as u32;
+        if !rest.is_empty() {
+            if self.recv_buf.push(env.recv, rest) {
+                accepted += rest.len() as u32;
+            } else {
+                // Not acknowledged, so the peer sends it again when there may be room.
+                env.counters.add_drop(DropReason::NoBuffer);
+            }
+        }
+        self.rcv.nxt += accepted;
+        if had_gaps {
+            self.rcv.nxt += self.recv_buf.join(env.recv);
+        }
+        env.counters.add_n(Counter::TextIn, u64::from(accepted));
+        self.rcv.mss = self.rcv.mss.max(text.len() as u16);
+        self.owe_ack_for_text(had_gaps || accepted == 0, env);
+    }
+
+    /// Delayed acknowledgments (RFC 9293 MUST-40, SHLD-18): at once for every second full-sized segment and
+    /// wherever a gap is involved, else when the timer says so.
+    fn owe_ack_for_text(&mut self, at_once: bool, env: &mut Env<'_>) {
+        let waiting = self.rcv.nxt.since(self.rcv.acked);
+        if at_once || waiting >= 2 * u32::from(self.rcv.mss) || env.config.delayed_ack.is_zero() {
+            self.acks_owed = self.acks_owed.max(1);
+        } else if !self.timers.is_set(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, env.now + env.config.delayed_ack);
+        }
+    }
+
+    /// Owes the ACK that answers a segment out of place; an empty one only within the rate limit, or two
+    /// confused peers would answer each other without end.
+    fn owe_ack_for(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
+        if seg.is_empty() {
+            self.challenge(env);
+        } else {
+            self.acks_owed = self.acks_owed.max(1);
+        }
+    }
+
+    /// RFC 5961 §7: owes a challenge ACK if the rate limit has one left.
+    pub(super) fn challenge(&mut self, env: &mut Env<'_>) {
+        if env.challenge.allow(env.now, env.config.challenge_acks_per_second) {
+            env.counters.add(Counter::ChallengeAcks);
+            self.acks_owed = self.acks_owed.max(1);
+        } else {
+            env.counters.add(Counter::ChallengeAcksLimited);
+        }
+    }
+
+    /// Makes the transition of Figure 5.
+    pub(super) fn apply(&mut self, input: Input) {
+        match self.state.next(input) {
+            Next::Stay => {}
+            Next::Move(state) => self.state = state,
+            Next::Free => self.finish(CloseReason::Finished),
+        }
+    }
+
+    /// The connection is over; the first reason stands.
+    pub(super) fn finish(&mut self, why: CloseReason) {
+        self.closed.get_or_insert(why);
+        self.timers = super::timers::Timers::default();
+        self.acks_owed = 0;
+    }
+
+    /// SYN-SENT (RFC 9293 §3.10.7.3): its own order of steps.
+    fn steps_in_syn_sent<'a>(
+        &mut self,
+        seg: &mut Segment<'a>,
+        arrival: &mut Arrival<'a>,
+        env: &mut Env<'_>,
+    ) -> Step {
+        let acks = seg.has(Control::ACK);
+        let acceptable = acks && self.snd.iss.before(seg.ack) && seg.ack.at_or_before(self.snd.nxt);
+        if acks && !acceptable {
+            return Break(Stop::Refused(DropReason::BadAck, reset_for(seg)));
+        }
+        if seg.has(Control::RST) {
+            // RFC 5961 §3.2: a reset here is only believed when it acknowledges our SYN.
+            return Break(if acceptable {
+                Stop::Closed(CloseReason::Refused)
+            } else {
+                Stop::Dropped(DropReason::RstNotExact)
+            });
+        }
+        if !seg.has(Control::SYN) {
+            return Break(Stop::Dropped(DropReason::NoAck));
+        }
+        self.heard_at = env.now;
+        self.agree(seg.seq, seg.wnd, &seg.options, env);
+        self.acks_owed = 1;
+        if acks {
+            self.syn_acked(seg, arrival, env);
+        } else {
+            // Simultaneous open (MUST-10): our SYN goes again, now with an ACK.
+            self.snd.cursor = self.snd.iss;
+            self.apply(Input::Syn);
+        }
+        self.check_urg(seg, arrival);
+        self.check_text(seg, arrival, env)?;
+        self.check_fin(seg);
+        Continue(())
+    }
+
+    /// Our FIN is acknowledged.
+    pub(super) fn fin_acked(&mut self, env: &Env<'_>) {
+        self.fin = Fin::Acked;
+        self.apply(Input::FinAcked);
+        match self.state {
+            State::FinWait2 if self.reader_gone => {
+                self.timers.set(Timer::Idle, env.now + env.config.fin_wait_2);
+            }
+            State::TimeWait => self.timers = super::timers::Timers::default(),
+            _ => {}
+        }
+    }
+}
+
+/// Circular comparison of timestamps (RFC 7323 §5.2).
+pub(super) const fn stamp_before(a: u32, b: u32) -> bool {
+    Seq::new(a).before(Seq::new(b))
+}

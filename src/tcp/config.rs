@@ -1,0 +1,57 @@
+//! Settings that all connections of an engine share, with their customary defaults.
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+
+use super::rtt::RtoBounds;
+
+/// Protocol constants of one engine; each default is the customary value.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpConfig {
+    /// Initial congestion window, segments (RFC 6928).
+    pub initial_window: u16,
+    /// Bounds of the retransmission timeout.
+    pub rto: RtoBounds,
+    /// Longest delay of an acknowledgment: 40 ms (RFC 9293 MUST-40 allows 500).
+    pub delayed_ack: Duration,
+    /// R1: retransmissions of one segment before the application is told (RFC 9293 SHLD-11).
+    pub r1: u8,
+    /// R2 for text: how long nothing may be acknowledged (RFC 9293 SHLD-10: at least 100 s).
+    pub r2: Duration,
+    /// R2 for SYN (RFC 9293 MUST-23: at least three minutes).
+    pub r2_syn: Duration,
+    /// SYN-ACKs sent again before a half-open connection is given up.
+    pub syn_ack_retries: u8,
+    /// Twice the maximum segment lifetime: how long TIME-WAIT lasts.
+    pub time_wait: Duration,
+    /// How long a FIN-WAIT-2 that nobody reads may wait for the peer's FIN.
+    pub fin_wait_2: Duration,
+    /// Challenge ACKs per second, all connections together (RFC 5961 §7).
+    pub challenge_acks_per_second: u32,
+    /// Offer and accept timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Offer and accept window scaling (RFC 7323).
+    pub window_scale: bool,
+    /// Offer and accept SACK (RFC 2018).
+    pub sack: bool,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        Self {
+            initial_window: 10,
+            rto: RtoBounds::default(),
+            delayed_ack: Duration::from_millis(40),
+            r1: 3,
+            r2: Duration::from_secs(100),
+            r2_syn: Duration::from_secs(180),
+            syn_ack_retries: 5,
+            time_wait: Duration::from_secs(60),
+            fin_wait_2: Duration::from_secs(60),
+            challenge_acks_per_second: 1_000,
+            timestamps: true,
+            window_scale: true,
+            sack: true,
+        }
+    }
+}

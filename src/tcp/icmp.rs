@@ -1,0 +1,74 @@
+//! What ICMP errors do to a connection (RFC 9293 §3.9.2.2, RFC 5927, RFC 1191, RFC 8201).
+#![forbid(unsafe_code)]
+
+use super::tcb::{Env, Tcb};
+use super::{CloseReason, Report, State};
+use crate::base::{Counter, DropReason, Seq};
+
+/// An ICMP error in TCP's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpMeaning {
+    /// Port or protocol unreachable: nobody there wants to talk.
+    Refused,
+    /// A path or host that may come back (MUST-56).
+    Soft {
+        /// ICMP or ICMPv6 type.
+        icmp_type: u8,
+        /// ICMP or ICMPv6 code.
+        code: u8,
+    },
+    /// The path carries segments of so much text and TCP options only.
+    TooBig {
+        /// Octets of text and options that fit.
+        mss: u16,
+    },
+}
+
+impl Tcb {
+    /// Path MTU discovery never goes below this: less would only serve an attacker (RFC 5927 §7.2).
+    const MSS_MIN: u16 = 512;
+
+    /// An ICMP error quotes a segment of ours that began at `seq`.
+    ///
+    /// # Errors
+    ///
+    /// The drop reason, when nothing in flight has that sequence number (RFC 5927 §4.1).
+    pub fn on_icmp(
+        &mut self,
+        meaning: IcmpMeaning,
+        seq: Seq,
+        env: &mut Env<'_>,
+    ) -> Result<Option<Report>, DropReason> {
+        if !seq.in_window(self.snd.una, self.snd.flight()) {
+            return Err(DropReason::IcmpUnmatched);
+        }
+        env.counters.add(Counter::IcmpApplied);
+        Ok(match meaning {
+            IcmpMeaning::Refused if self.state == State::SynSent => {
+                self.finish(CloseReason::Refused);
+                None
+            }
+            // RFC 5927 §5.2: past SYN-SENT even a hard error ends nothing; R2 will if it lasts.
+            IcmpMeaning::Refused => Some(Report::SoftError { icmp_type: 3, code: 3 }),
+            IcmpMeaning::Soft { icmp_type, code } => {
+                self.unreachable |= self.state == State::SynSent;
+                Some(Report::SoftError { icmp_type, code })
+            }
+            IcmpMeaning::TooBig { mss } => {
+                self.shrink_segments(mss);
+                None
+            }
+        })
+    }
+
+    fn shrink_segments(&mut self, mss: u16) {
+        let options = if self.ts.on { 12 } else { 0 };
+        let mss = mss.max(Self::MSS_MIN) - options;
+        if mss < self.snd.mss {
+            self.snd.mss = mss;
+            // RFC 1191 §6.4: what was too big is sent again at once, and it was not congestion.
+            self.snd.cursor = self.snd.una;
+            self.timed = None;
+        }
+    }
+}

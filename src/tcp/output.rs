@@ -1,0 +1,277 @@
+//! What to send next: handshake, repair, text, FIN, acknowledgment, in that order.
+#![forbid(unsafe_code)]
+
+use super::congestion::{CongestionControl, initial_window};
+use super::isn::timestamp_clock;
+use super::segment::Outgoing;
+use super::tcb::{Env, Fin, Tcb};
+use super::timers::Timer;
+use super::{State, TcpConfig};
+use crate::base::{Counter, Instant, Seq};
+use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
+
+impl Tcb {
+    /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
+    pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if self.closed.is_some() {
+            return self.poll_reset(env);
+        }
+        if !self.state.is_synchronized() && self.snd.cursor == self.snd.iss {
+            return Some(self.send_syn(env));
+        }
+        if let Some(out) = self.poll_repair(env).or_else(|| self.poll_text(env)) {
+            return Some(out);
+        }
+        self.poll_keep_alive(env).or_else(|| self.poll_ack(env))
+    }
+
+    /// The reset of an abort (RFC 9293 §3.10.5): at SND.NXT, where the peer believes it.
+    fn poll_reset(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if !core::mem::take(&mut self.reset_due) {
+            return None;
+        }
+        env.counters.add(Counter::SegmentsOut);
+        Some(Outgoing::bare(self.snd.nxt, self.rcv.nxt, Control::RST | Control::ACK))
+    }
+
+    /// SYN, or SYN-ACK once the peer's SYN is here.
+    fn send_syn(&mut self, env: &mut Env<'_>) -> Outgoing {
+        let first = self.snd.nxt == self.snd.iss;
+        let ctl = match self.state {
+            State::SynSent => Control::SYN,
+            _ => Control::SYN | Control::ACK,
+        };
+        self.snd.cursor = self.snd.iss + 1;
+        self.snd.nxt = self.snd.cursor;
+        if first {
+            self.timed = Some((self.snd.iss, env.now));
+            self.progress_at = env.now;
+        } else {
+            env.counters.add(Counter::Retransmits);
+            self.retransmits += 1;
+        }
+        self.start_retransmit_timer(env.now);
+        let ack = if ctl.intersects(Control::ACK) { self.rcv.nxt } else { Seq::default() };
+        self.acked_with(ack, ctl);
+        env.counters.add(Counter::SegmentsOut);
+        let options = self.syn_options(env.config, env.now);
+        let wnd = clamp_u16(self.settings.recv_limit);
+        Outgoing { wnd, options, ..Outgoing::bare(self.snd.iss, ack, ctl) }
+    }
+
+    /// RFC 9293 MUST-14: MSS on every SYN; the rest is what we want, or on a SYN-ACK what was agreed.
+    fn syn_options(&self, config: &TcpConfig, now: Instant) -> TcpOptions {
+        let active = self.state == State::SynSent;
+        let scaling = config.window_scale && (active || self.rcv.shift > 0 || self.snd.shift > 0);
+        TcpOptions {
+            mss: Some(self.mss_ours),
+            window_scale: scaling.then_some(self.rcv.shift),
+            sack_permitted: self.sack_ok,
+            timestamps: self.stamps(now),
+            sack: SackBlocks::default(),
+        }
+    }
+
+    /// The segment at SND.UNA once more, whatever the windows say (RFC 5681 §3.2).
+    fn poll_repair(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if !self.repair {
+            return None;
+        }
+        self.repair = false;
+        let sent = self.snd.nxt.since(self.snd.una);
+        let len = self.send_buf.len().min(sent).min(u32::from(self.snd.mss));
+        let fin = self.fin == Fin::Sent && len == self.send_buf.len() && len < sent;
+        (len > 0 || fin).then(|| self.send_at(self.snd.una, len, fin, env))
+    }
+
+    /// New text, or text again after a timeout, as far as window, congestion window, Nagle and silly-window
+    /// avoidance let it (RFC 9293 §3.8.6.2.1).
+    fn poll_text(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        let force = core::mem::take(&mut self.force);
+        if !self.state.is_synchronized() || (self.send_buf.is_empty() && self.fin == Fin::None) {
+            return None;
+        }
+        let end = self.snd.una + self.send_buf.len();
+        let cursor = self.snd.cursor;
+        let fin_left = matches!(self.fin, Fin::Queued | Fin::Sent) && cursor.at_or_before(end);
+        let left = if cursor.before(end) { end.since(cursor) } else { 0 };
+        if left == 0 && !fin_left {
+            return None;
+        }
+        self.restart_after_idle(env);
+        let room = self.room_at(cursor);
+        let mss = u32::from(self.snd.mss);
+        let mut len = left.min(room).min(mss);
+        if force && len == 0 {
+            len = left.min(1);
+        } else if !force && left > 0 && !self.may_send_now(cursor, len, left) {
+            self.arm_persist(env);
+            return None;
+        }
+        let fin = fin_left && len == left;
+        // A FIN by itself waits for a closed window like text, and is its own probe.
+        if left == 0 && self.snd.wnd <= cursor.since(self.snd.una) && !force {
+            self.arm_persist(env);
+            return None;
+        }
+        Some(self.send_at(cursor, len, fin, env))
+    }
+
+    /// Octets that the peer's window and the congestion window leave from `cursor` on.
+    fn room_at(&self, cursor: Seq) -> u32 {
+        let cwnd = self.congestion.cwnd().saturating_add(self.recovery.inflation());
+        self.snd.wnd.min(cwnd).saturating_sub(cursor.since(self.snd.una))
+    }
+
+    /// RFC 9293 §3.8.6.2.1: conditions (1) to (3); what is sent again needs only room.
+    fn may_send_now(&self, cursor: Seq, len: u32, left: u32) -> bool {
+        let idle = self.snd.flight() == 0;
+        let again = cursor.before(self.snd.nxt);
+        let full = len == u32::from(self.snd.mss);
+        // A FIN is a push that Nagle must not hold back.
+        let last = len == left && (idle || !self.settings.nagle || self.fin != Fin::None);
+        let half = idle && len >= self.snd.max_wnd / 2;
+        len > 0 && (again || full || last || half)
+    }
+
+    /// Nothing in flight, something to send and no leave to: only a timer gets it out (RFC 9293 §3.8.6.1).
+    fn arm_persist(&mut self, env: &Env<'_>) {
+        if self.snd.flight() == 0 && !self.timers.is_set(Timer::Retransmit) {
+            self.start_retransmit_timer(env.now);
+        }
+    }
+
+    /// RFC 5681 §4.1: after an idle RTO the congestion window says nothing of the path any more.
+    fn restart_after_idle(&mut self, env: &Env<'_>) {
+        let rto = u64::from(self.rtt.rto_us());
+        if self.snd.flight() == 0 && self.sent_at.plus_micros(rto) < env.now {
+            let initial = initial_window(env.config.initial_window, u32::from(self.snd.mss));
+            self.congestion.on_idle(initial);
+        }
+    }
+
+    /// Makes the segment of `len` octets at `seq`, and all the bookkeeping of having sent it.
+    fn send_at(&mut self, seq: Seq, len: u32, fin: bool, env: &mut Env<'_>) -> Outgoing {
+        let text_offset = seq.since(self.snd.una);
+        let after = seq + len + u32::from(fin);
+        let again = seq.before(self.snd.nxt);
+        if self.snd.flight() == 0 {
+            self.progress_at = env.now;
+        }
+        if again {
+            env.counters.add(Counter::Retransmits);
+            self.retransmits += 1;
+            // Karn: its acknowledgment could be of either copy.
+            self.timed = None;
+        } else {
+            self.timed.get_or_insert((seq, env.now));
+            env.counters.add_n(Counter::TextOut, u64::from(len));
+        }
+        if seq == self.snd.cursor {
+            self.snd.cursor = after;
+        }
+        self.snd.nxt = self.snd.nxt.later(after);
+        if fin {
+            self.fin = Fin::Sent;
+        }
+        self.sent_at = env.now;
+        // RFC 6298 (5.1).
+        if !self.timers.is_set(Timer::Retransmit) {
+            self.start_retransmit_timer(env.now);
+        }
+        let mut ctl = Control::ACK;
+        if fin {
+            ctl |= Control::FIN;
+        }
+        if text_offset + len == self.send_buf.len() && len > 0 {
+            // RFC 9293 MUST-61: the last segment of what is queued is pushed.
+            ctl |= Control::PSH;
+        }
+        Outgoing { text_offset, text_len: len, ..self.with_ack(seq, ctl, env) }
+    }
+
+    /// A segment of old text asks whether the peer is still there (RFC 9293 §3.8.4).
+    fn poll_keep_alive(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if !core::mem::take(&mut self.keep_alive_due) {
+            return None;
+        }
+        env.counters.add(Counter::KeepAliveProbes);
+        Some(self.with_ack(self.snd.nxt - 1, Control::ACK, env))
+    }
+
+    fn poll_ack(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if self.acks_owed == 0 || self.state == State::SynSent {
+            return None;
+        }
+        let owed_after = self.acks_owed - 1;
+        let out = self.with_ack(self.snd.nxt, Control::ACK, env);
+        self.acks_owed = owed_after;
+        env.counters.add(Counter::PureAcksOut);
+        Some(out)
+    }
+
+    /// A segment that carries RCV.NXT, RCV.WND and the options of every segment after the handshake.
+    fn with_ack(&mut self, seq: Seq, ctl: Control, env: &mut Env<'_>) -> Outgoing {
+        self.acked_with(self.rcv.nxt, ctl);
+        env.counters.add(Counter::SegmentsOut);
+        self.open_window();
+        let mut options = TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() };
+        if self.sack_ok && self.recv_buf.has_gaps() {
+            let most = if self.ts.on { 3 } else { 4 };
+            options.sack = self.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most);
+        }
+        let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
+        Outgoing { wnd, options, ..Outgoing::bare(seq, self.rcv.nxt, ctl) }
+    }
+
+    /// Every segment with ACK answers whatever acknowledgment was owed.
+    fn acked_with(&mut self, ack: Seq, ctl: Control) {
+        if ctl.intersects(Control::ACK) {
+            self.rcv.acked = ack;
+            self.acks_owed = 0;
+            self.timers.cancel(Timer::DelayedAck);
+        }
+    }
+
+    /// Moves the right edge to what the buffer holds: never back (MUST-34's twin for receivers, SHLD-14),
+    /// and forward only by a worthwhile step (RFC 9293 §3.8.6.2.2, MUST-39).
+    fn open_window(&mut self) {
+        let limit = self.settings.recv_limit;
+        let free = limit.saturating_sub(self.recv_buf.unread());
+        let edge = self.rcv.nxt + free;
+        let gain = if self.rcv.edge.before(edge) { edge.since(self.rcv.edge) } else { 0 };
+        if gain >= u32::from(self.rcv.mss).min(limit / 2).max(1) || self.recv_buf.unread() == 0 {
+            self.rcv.edge = self.rcv.edge.later(edge);
+        }
+    }
+
+    /// Whether the user has read so much that the peer should hear of a larger window.
+    pub(super) fn window_update_due(&self) -> bool {
+        let limit = self.settings.recv_limit;
+        let free = limit.saturating_sub(self.recv_buf.unread());
+        let edge = self.rcv.nxt + free;
+        let gain = if self.rcv.edge.before(edge) { edge.since(self.rcv.edge) } else { 0 };
+        gain >= (2 * u32::from(self.rcv.mss)).min(limit / 2).max(1)
+    }
+
+    fn stamps(&self, now: Instant) -> Option<Timestamps> {
+        self.ts.on.then(|| Timestamps {
+            val: timestamp_clock(now).wrapping_add(self.ts.offset),
+            ecr: self.ts.recent,
+        })
+    }
+
+    /// (Re)starts the timer: RTO, or for a closed window RTO backed off by the probes so far.
+    pub(super) fn start_retransmit_timer(&mut self, now: Instant) {
+        let backed_off = u64::from(self.rtt.rto_us()) << self.probes.min(16);
+        self.timers.set(Timer::Retransmit, now.plus_micros(backed_off.min(PERSIST_MAX_US)));
+    }
+}
+
+/// Longest interval between window probes, and of RTO: one minute (RFC 9293 SHLD-30, RFC 6298 (2.5)).
+const PERSIST_MAX_US: u64 = 60_000_000;
+
+/// The window field can say no more than 65535.
+fn clamp_u16(octets: u32) -> u16 {
+    u16::try_from(octets).unwrap_or(u16::MAX)
+}
