@@ -4,6 +4,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::core::{Core, FlowSlot};
+use super::listener::{Listen, ListenError, ListenerId};
 use crate::base::{Counters, FlowId, Instant};
 use crate::tcp::{CloseReason, FlowInfo, FlowOptions, Report, State};
 
@@ -88,134 +90,222 @@ pub enum ConnectError {
 /// One callback's view of the worker.
 #[derive(Debug)]
 pub struct Cx<'a> {
-    _core: core::marker::PhantomData<&'a mut ()>,
+    core: &'a mut Core,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    pub(super) const fn new(core: &'a mut Core) -> Self {
+        Self { core }
+    }
+
     /// The instant of this turn of the worker's loop.
     pub fn now(&self) -> Instant {
-        unimplemented!()
+        self.core.now
     }
+
     /// This worker's number, from zero.
     pub fn worker(&self) -> u16 {
-        unimplemented!()
+        self.core.config.worker
     }
+
     /// Begins an active open. The outcome comes as [`App::on_connect`] or [`App::on_close`].
     ///
     /// # Errors
     ///
     /// When not even a SYN can be made ready: see [`ConnectError`].
-    pub fn connect(&mut self, _connect: &Connect) -> Result<FlowId, ConnectError> {
-        unimplemented!()
+    pub fn connect(&mut self, connect: &Connect) -> Result<FlowId, ConnectError> {
+        self.core.connect(connect)
     }
+
+    /// Makes a listener.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is taken or there are too many: see [`ListenError`].
+    pub fn listen(&mut self, listen: &Listen) -> Result<ListenerId, ListenError> {
+        self.core.listen(listen)
+    }
+
+    /// Lets established connections of `listener` wait, up to its backlog; the rest stay half-open.
+    pub fn pause_accept(&mut self, listener: ListenerId) {
+        self.core.listeners[usize::from(listener.0)].paused = true;
+    }
+
+    /// Announces what waited, and what comes, with [`App::on_accept`].
+    pub fn resume_accept(&mut self, listener: ListenerId) {
+        let at = usize::from(listener.0);
+        self.core.listeners[at].paused = false;
+        while let Some(id) = self.core.listeners[at].waiting.pop_front() {
+            if self.core.flows.get(id).is_some() {
+                self.core.mark_ready(id.index());
+            }
+        }
+    }
+
     /// The connection `id`, unless it is over.
-    pub fn flow(&mut self, _id: FlowId) -> Option<Flow<'_>> {
-        unimplemented!()
+    pub fn flow(&mut self, id: FlowId) -> Option<Flow<'_>> {
+        self.core.flows.get(id)?;
+        Some(Flow { core: self.core, index: id.index() })
     }
+
     /// Calls [`App::on_worker_timer`] once, `after` from now; replaces the timer set before.
-    pub fn set_timer(&mut self, _after: Duration) {
-        unimplemented!()
+    pub fn set_timer(&mut self, after: Duration) {
+        self.core.worker_timer = self.core.now + after;
     }
+
     /// Takes the worker's timer back.
     pub fn cancel_timer(&mut self) {
-        unimplemented!()
+        self.core.worker_timer = Instant::NEVER;
     }
+
     /// What the engine has counted so far.
     pub fn counters(&self) -> &Counters {
-        unimplemented!()
+        &self.core.counters
     }
+
     /// Asks the worker to end after this turn: connections that are left are aborted.
     pub fn stop(&mut self) {
-        unimplemented!()
+        self.core.stop = true;
     }
 }
 
 /// One callback's view of one connection.
 #[derive(Debug)]
 pub struct Flow<'a> {
-    _core: core::marker::PhantomData<&'a mut ()>,
+    core: &'a mut Core,
+    index: u32,
 }
 
-impl Flow<'_> {
+impl<'a> Flow<'a> {
+    pub(super) const fn new(core: &'a mut Core, index: u32) -> Self {
+        Self { core, index }
+    }
+
+    fn slot(&self) -> &FlowSlot {
+        self.core.flows.at(self.index).expect("a flow in a callback lives")
+    }
+
+    fn slot_mut(&mut self) -> &mut FlowSlot {
+        self.core.slot(self.index)
+    }
+
     /// The handle, valid until [`App::on_close`] returns.
     pub fn id(&self) -> FlowId {
-        unimplemented!()
+        self.core.flows.id_of(self.index).expect("a flow in a callback lives")
     }
+
     /// The worker this connection lives on.
     pub fn cx(&mut self) -> Cx<'_> {
-        unimplemented!()
+        Cx { core: self.core }
     }
+
     /// The instant of this turn of the worker's loop.
     pub fn now(&self) -> Instant {
-        unimplemented!()
+        self.core.now
     }
+
     /// The application's word for this connection; zero at first for passive opens.
     pub fn user(&self) -> u64 {
-        unimplemented!()
+        self.slot().user
     }
+
     /// Sets the application's word.
-    pub fn set_user(&mut self, _user: u64) {
-        unimplemented!()
+    pub fn set_user(&mut self, user: u64) {
+        self.slot_mut().user = user;
     }
+
     /// Queues text to send; returns how many octets were taken.
     ///
     /// Less than `data.len()` means the send buffer is full: [`App::on_writable`] follows when there is
     /// room. Zero also when the connection can no longer send.
-    pub fn send(&mut self, _data: &[u8]) -> usize {
-        unimplemented!()
+    pub fn send(&mut self, data: &[u8]) -> usize {
+        let Core { flows, send, .. } = &mut *self.core;
+        let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
+        let taken = slot.tcb.send(data, send);
+        self.core.mark_ready(self.index);
+        taken
     }
+
     /// Octets that [`Flow::send`] would take now.
     pub fn send_room(&self) -> usize {
-        unimplemented!()
+        self.slot().tcb.send_room() as usize
     }
+
     /// Half-close: a FIN follows the text queued so far; receiving goes on.
     pub fn shutdown(&mut self) {
-        unimplemented!()
+        self.slot_mut().tcb.shutdown();
+        self.core.mark_ready(self.index);
     }
+
     /// Closes: a FIN follows the text queued so far, and nothing more is read.
     ///
-    /// Text not yet consumed, or arriving later, makes it a reset (RFC 9293 §3.6.1, MAY-1).
+    /// Text not yet consumed, or arriving later, makes it a reset (RFC 9293 §3.6.1, SHLD-3).
     pub fn close(&mut self) {
-        unimplemented!()
+        let Core { flows, counters, config, now, .. } = &mut *self.core;
+        let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
+        slot.tcb.close(*now, &config.tcp, counters);
+        self.core.mark_ready(self.index);
     }
+
     /// Aborts with a RST; [`App::on_close`] follows with [`CloseReason::Aborted`].
     pub fn abort(&mut self) {
-        unimplemented!()
+        let Core { flows, counters, .. } = &mut *self.core;
+        let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
+        slot.tcb.abort(counters);
+        self.core.mark_ready(self.index);
     }
+
     /// Stops [`App::on_data`]; arriving text is kept until the receive buffer is full.
     pub fn pause(&mut self) {
-        unimplemented!()
+        self.slot_mut().tcb.set_paused(true);
     }
+
     /// Starts [`App::on_data`] again, first with what was kept.
     pub fn resume(&mut self) {
-        unimplemented!()
+        self.slot_mut().tcb.set_paused(false);
+        self.core.mark_ready(self.index);
     }
+
     /// The connection's state.
     pub fn state(&self) -> State {
-        unimplemented!()
+        self.slot().tcb.state()
     }
+
     /// Round-trip time, windows, counts: a copy.
     pub fn info(&self) -> FlowInfo {
-        unimplemented!()
+        self.slot().tcb.info()
     }
+
     /// Our socket.
     pub fn local(&self) -> SocketAddr {
-        unimplemented!()
+        self.slot().key.local_addr()
     }
+
     /// The peer's socket.
     pub fn remote(&self) -> SocketAddr {
-        unimplemented!()
+        self.slot().key.remote_addr()
     }
+
+    /// The listener it came from; `None` for active opens.
+    pub fn listener(&self) -> Option<ListenerId> {
+        self.slot().listener
+    }
+
     /// Calls [`App::on_timer`] once, `after` from now; replaces the timer set before.
-    pub fn set_timer(&mut self, _after: Duration) {
-        unimplemented!()
+    pub fn set_timer(&mut self, after: Duration) {
+        let now = self.core.now;
+        self.slot_mut().tcb.set_app_timer(after, now);
+        self.core.mark_ready(self.index);
     }
+
     /// Takes the connection's timer back.
     pub fn cancel_timer(&mut self) {
-        unimplemented!()
+        self.slot_mut().tcb.cancel_app_timer();
     }
+
     /// Switches Nagle's algorithm (on by default; RFC 9293 MUST-17).
-    pub fn set_nagle(&mut self, _on: bool) {
-        unimplemented!()
+    pub fn set_nagle(&mut self, on: bool) {
+        self.slot_mut().tcb.set_nagle(on);
+        self.core.mark_ready(self.index);
     }
 }

@@ -108,16 +108,6 @@ impl FlowTable {
         self.len
     }
 
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// How many values there can be.
-    pub const fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
     /// How many values lie 0, 1, 2, ... slots from home; the last number counts 15 and more.
     ///
     /// Walks the whole table: for reports, not for the fast path.

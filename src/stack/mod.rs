@@ -1,10 +1,38 @@
 //! One core's whole stack, without input or output.
+//!
+//! | concern | file |
+//! | --- | --- |
+//! | what the owner of an engine calls | `engine`, `batch`, `limits` |
+//! | what an application sees | `app`, `listener` |
+//! | frame in: checks, then to its connection | `ingress`, `arrive` |
+//! | frame out: callbacks, output, ends | `serve`, `egress` |
+//! | tables | `core`, `flow_table`, `time_wait`, `wheel` |
+//! | addresses | `route`, `neighbour`, `ports`, `rss` |
 #![forbid(unsafe_code)]
 
 mod app;
+mod arrive;
 mod batch;
-pub mod flow_table;
-pub mod wheel;
+mod core;
+mod egress;
+mod engine;
+mod flow_table;
+mod ingress;
+mod limits;
+mod listener;
+mod neighbour;
+mod ports;
+mod route;
+mod rss;
+mod serve;
+mod time_wait;
+mod wheel;
 
+pub use self::core::EngineConfig;
 pub use app::{App, Connect, ConnectError, Cx, Flow};
 pub use batch::{RxBatch, TxBatch};
+pub use engine::Engine;
+pub use limits::Limits;
+pub use listener::{Listen, ListenError, ListenerId};
+pub use route::{NextHop, Route, Routes};
+pub use rss::Owners;

@@ -1,0 +1,361 @@
+//! A frame's way to its connection: flow, half-open, TIME-WAIT, listener, or nobody.
+#![forbid(unsafe_code)]
+
+use super::app::{App, Flow};
+use super::batch::TxBatch;
+use super::core::{FlowSlot, Found, HalfOpenSlot, path};
+use super::egress;
+use super::engine::Engine;
+use super::ingress::{self, Link, Packet};
+use super::listener::ListenerId;
+use crate::base::{Counter, DropReason, FlowKey, Seq};
+use crate::tcp::{
+    Arrival, Env, FlowOptions, HalfOpen, IcmpMeaning, Outgoing, Report, Segment, TimeWaitVerdict, reset_for,
+};
+use crate::wire::Control;
+
+type Outcome = Result<(), DropReason>;
+
+/// What a TCB may touch, out of an engine's separate parts.
+macro_rules! env {
+    ($core:expr, $recv:expr) => {
+        Env {
+            now: $core.now,
+            config: &$core.config.tcp,
+            send: &mut $core.send,
+            recv: &mut $recv,
+            counters: &mut $core.counters,
+            challenge: &mut $core.challenge,
+        }
+    };
+}
+pub(super) use env;
+
+impl Engine {
+    /// One frame; an error is why it went no further.
+    pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
+        let packet = ingress::parse(frame, self.core.config.verify_checksums)?;
+        let key = match packet {
+            Packet::Tcp { key, .. } | Packet::Icmp { key, .. } => key,
+        };
+        let hash = self.core.hash.flow(&key);
+        let found = self.core.find(&key, hash);
+        if found.is_none() && self.is_strays(&key) {
+            return self.hand_over(&key, frame, tx);
+        }
+        match (packet, found) {
+            (Packet::Tcp { link, seg, .. }, Some(Found::Flow(index))) => {
+                self.on_flow(index, link, seg, app, tx);
+                Ok(())
+            }
+            (Packet::Tcp { link, seg, .. }, Some(Found::HalfOpen(index))) => {
+                self.on_half_open(index, link, seg, app, tx)
+            }
+            (Packet::Tcp { link, seg, .. }, Some(Found::TimeWait(index))) => {
+                self.on_time_wait(index, link, &seg, tx)
+            }
+            (Packet::Tcp { link, seg, .. }, None) => self.on_nobody(key, hash, link, &seg, tx),
+            (Packet::Icmp { meaning, seq, .. }, Some(Found::Flow(index))) => {
+                self.on_icmp(index, meaning, seq, app)
+            }
+            (Packet::Icmp { .. }, _) => Err(DropReason::IcmpUnmatched),
+        }
+    }
+
+    /// Whether another worker owns this flow.
+    fn is_strays(&self, key: &FlowKey) -> bool {
+        self.core.config.owners.owner(key) != self.core.config.worker
+    }
+
+    fn hand_over(&mut self, key: &FlowKey, frame: &[u8], tx: &mut impl TxBatch) -> Outcome {
+        if !tx.hand_over(self.core.config.owners.owner(key), frame) {
+            return Err(DropReason::HandOverFull);
+        }
+        self.core.counters.add(Counter::HandedOver);
+        Ok(())
+    }
+
+    fn on_flow(
+        &mut self,
+        index: u32,
+        link: Link,
+        seg: Segment<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) {
+        let slot = self.core.flows.at_mut(index).expect("tables name slots in use");
+        let arrival = slot.tcb.on_segment(seg, &mut env!(self.core, self.recv));
+        if slot.listener.is_some() && arrival.dropped.is_none() {
+            // A passive side answers to wherever its peer is now.
+            slot.path.link = link;
+        }
+        self.after_arrival(index, link, &arrival, app, tx);
+    }
+
+    /// Tells the application what a segment brought, and gives the text to the connection.
+    fn after_arrival(
+        &mut self,
+        index: u32,
+        link: Link,
+        arrival: &Arrival<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) {
+        self.core.mark_ready(index);
+        if let Some(reset) = &arrival.reset {
+            let key = self.core.slot(index).key;
+            self.answer(link, &key, reset, tx);
+        }
+        if let Some(reason) = arrival.dropped {
+            self.core.counters.add_drop(reason);
+            return;
+        }
+        if arrival.opened {
+            self.announce(index, app);
+        }
+        let mut consumed = 0;
+        let slot = self.core.slot(index);
+        if !arrival.text.is_empty() && slot.announced && slot.tcb.is_reading() {
+            consumed = app.on_data(&mut Flow::new(&mut self.core, index), arrival.text);
+            if consumed < arrival.text.len() {
+                self.core.slot(index).tcb.set_paused(true);
+            }
+        }
+        let slot = self.core.flows.at_mut(index).expect("flows are freed only when served");
+        slot.tcb.accept_text(arrival.text, consumed, &mut env!(self.core, self.recv));
+        if let Some(ahead) = arrival.urgent {
+            app.on_report(&mut Flow::new(&mut self.core, index), Report::Urgent { ahead });
+        }
+    }
+
+    /// ESTABLISHED: the application learns of it, unless its listener makes it wait.
+    pub(super) fn announce(&mut self, index: u32, app: &mut impl App) {
+        let listener = self.core.slot(index).listener;
+        match listener {
+            None => app.on_connect(&mut Flow::new(&mut self.core, index)),
+            Some(ListenerId(at)) if self.core.listeners[usize::from(at)].paused => {
+                let id = self.core.flows.id_of(index).expect("tables name slots in use");
+                self.core.listeners[usize::from(at)].waiting.push_back(id);
+            }
+            Some(_) => {
+                self.core.slot(index).announced = true;
+                app.on_accept(&mut Flow::new(&mut self.core, index));
+            }
+        }
+    }
+
+    fn on_icmp(&mut self, index: u32, meaning: IcmpMeaning, seq: Seq, app: &mut impl App) -> Outcome {
+        let slot = self.core.flows.at_mut(index).expect("tables name slots in use");
+        let report = slot.tcb.on_icmp(meaning, seq, &mut env!(self.core, self.recv))?;
+        self.core.mark_ready(index);
+        if let Some(report) = report {
+            app.on_report(&mut Flow::new(&mut self.core, index), report);
+        }
+        Ok(())
+    }
+
+    fn on_half_open(
+        &mut self,
+        index: u32,
+        link: Link,
+        seg: Segment<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let slot = self.core.half_open.at(index).expect("tables name slots in use");
+        let (key, hash, listener) = (slot.key, slot.hash, slot.listener);
+        if slot.half.is_same_syn(&seg) {
+            self.send_syn_ack(index, tx);
+            return Ok(());
+        }
+        if slot.half.is_new_syn(&seg) {
+            self.free_half_open(index);
+            return self.on_syn(listener, key, hash, link, &seg, None, tx);
+        }
+        let options = self.core.listeners[usize::from(listener.0)].listen.options;
+        let opening = self.core.opening(&key);
+        let mut env = env!(self.core, self.recv);
+        let mut tcb = slot.half.to_tcb(&opening, &options, &env);
+        let arrival = tcb.on_segment(seg, &mut env);
+        if !arrival.opened {
+            let answer = arrival.reset.or_else(|| tcb.poll_segment(&mut env));
+            if tcb.closed().is_some() {
+                self.free_half_open(index);
+            } else if let Some(answer) = answer {
+                self.answer(link, &key, &answer, tx);
+            }
+            return arrival.dropped.map_or(Ok(()), Err);
+        }
+        let waiting = &self.core.listeners[usize::from(listener.0)];
+        if waiting.paused && waiting.waiting.len() >= waiting.listen.backlog as usize {
+            // It stays half-open: the peer sends its ACK or text again.
+            return Err(DropReason::BacklogFull);
+        }
+        let new = FlowSlot {
+            tcb,
+            key,
+            hash,
+            path: path(link, &options),
+            unresolved: None,
+            listener: Some(listener),
+            user: 0,
+            announced: false,
+            parked: false,
+            queued: false,
+        };
+        let id = self.core.insert_flow(new).ok_or(DropReason::FlowTableFull)?;
+        self.remove_half_open(index);
+        let (old, new) = (Found::HalfOpen(index), Found::Flow(id.index()));
+        self.core.table.replace(hash, old.to_value(), new.to_value());
+        self.after_arrival(id.index(), link, &arrival, app, tx);
+        Ok(())
+    }
+
+    /// A half-open connection comes to nothing.
+    pub(super) fn free_half_open(&mut self, index: u32) {
+        let hash = self.remove_half_open(index);
+        self.core.table.remove(hash, Found::HalfOpen(index).to_value());
+    }
+
+    /// Takes a half-open connection out of every place but the flow table; returns its hash there.
+    fn remove_half_open(&mut self, index: u32) -> u64 {
+        let id = self.core.half_open.id_of(index).expect("tables name slots in use");
+        let slot = self.core.half_open.remove(id).expect("tables name slots in use");
+        self.core.wheel.cancel(self.core.half_open_node(index));
+        self.core.listeners[usize::from(slot.listener.0)].half_open -= 1;
+        slot.hash
+    }
+
+    fn on_time_wait(&mut self, index: u32, link: Link, seg: &Segment<'_>, tx: &mut impl TxBatch) -> Outcome {
+        let slot = self.core.time_wait.at(index).expect("tables name slots in use");
+        let (record, key, hash) = (slot.record, slot.key, slot.hash);
+        self.core.counters.add(Counter::SegmentsIn);
+        match record.on_segment(seg) {
+            TimeWaitVerdict::Ignore => return Err(DropReason::TimeWait),
+            TimeWaitVerdict::Ack => {}
+            TimeWaitVerdict::Restart => {
+                let expires = self.core.now + self.core.config.tcp.time_wait;
+                self.core.time_wait.restart(index, expires);
+            }
+            TimeWaitVerdict::Challenge => {
+                if seg.has(Control::SYN) {
+                    self.core.counters.add(Counter::TimeWaitRefused);
+                }
+                let per_second = self.core.config.tcp.challenge_acks_per_second;
+                if !self.core.challenge.allow(self.core.now, per_second) {
+                    self.core.counters.add(Counter::ChallengeAcksLimited);
+                    return Err(DropReason::TimeWait);
+                }
+                self.core.counters.add(Counter::ChallengeAcks);
+            }
+            TimeWaitVerdict::Free => {
+                self.free_time_wait(index, hash);
+                return Ok(());
+            }
+            TimeWaitVerdict::Reopen { floor, by } => {
+                let listener = self.core.listener_for(&key).ok_or(DropReason::NoListener)?;
+                self.core.counters.add(by);
+                self.free_time_wait(index, hash);
+                return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
+            }
+        }
+        let ack = record.ack(self.core.secrets.timestamp_offset(&key), self.core.now);
+        self.answer(link, &key, &ack, tx);
+        Ok(())
+    }
+
+    fn free_time_wait(&mut self, index: u32, hash: u64) {
+        self.core.time_wait.remove(index);
+        self.core.table.remove(hash, Found::TimeWait(index).to_value());
+    }
+
+    /// No connection has this tuple: LISTEN (RFC 9293 §3.10.7.2) or CLOSED (§3.10.7.1).
+    fn on_nobody(
+        &mut self,
+        key: FlowKey,
+        hash: u64,
+        link: Link,
+        seg: &Segment<'_>,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let lone_syn = !seg.has(Control::ACK | Control::RST | Control::FIN) && seg.has(Control::SYN);
+        if lone_syn && let Some(listener) = self.core.listener_for(&key) {
+            return self.on_syn(listener, key, hash, link, seg, None, tx);
+        }
+        if !self.core.config.routes.is_local(key.local) {
+            return Err(DropReason::NotOurAddress);
+        }
+        if let Some(reset) = reset_for(seg) {
+            self.answer(link, &key, &reset, tx);
+        }
+        Err(DropReason::NoListener)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of one SYN's facts; a struct would be used once")]
+    fn on_syn(
+        &mut self,
+        listener: ListenerId,
+        key: FlowKey,
+        hash: u64,
+        link: Link,
+        seg: &Segment<'_>,
+        floor: Option<Seq>,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        if self.core.listeners[usize::from(listener.0)].draining {
+            let refusal = reset_for(seg).expect("a SYN is no RST");
+            self.answer(link, &key, &refusal, tx);
+            return Err(DropReason::ListenerDraining);
+        }
+        if key.local_addr() == key.remote_addr() {
+            return Err(DropReason::BadSource);
+        }
+        if !self.core.half_open_room(listener) {
+            return Err(DropReason::HalfOpenFull);
+        }
+        let half = HalfOpen::new(seg, self.core.passive_isn(&key, floor), self.core.now);
+        let slot = HalfOpenSlot { half, key, hash, link, listener };
+        let id = self.core.half_open.insert(slot).ok_or(DropReason::HalfOpenFull)?;
+        if !self.core.table.insert(hash, Found::HalfOpen(id.index()).to_value()) {
+            self.core.half_open.remove(id);
+            return Err(DropReason::FlowTableFull);
+        }
+        self.core.listeners[usize::from(listener.0)].half_open += 1;
+        self.core.counters.add(Counter::PassiveOpens);
+        self.send_syn_ack(id.index(), tx);
+        Ok(())
+    }
+
+    /// Sends the SYN-ACK, for the first time or again, and sets its timer.
+    pub(super) fn send_syn_ack(&mut self, index: u32, tx: &mut impl TxBatch) {
+        let slot = self.core.half_open.at(index).expect("tables name slots in use");
+        let (key, link) = (slot.key, slot.link);
+        let options = self.core.listeners[usize::from(slot.listener.0)].listen.options;
+        let tcp = &self.core.config.tcp;
+        let out = slot.half.syn_ack(&self.core.opening(&key), &options, tcp);
+        let deadline = slot.half.deadline(self.core.now, tcp);
+        self.core.wheel.set(self.core.half_open_node(index), deadline);
+        self.emit(&path(link, &options), &key, &out, tx);
+    }
+
+    /// Sends a segment that belongs to no TCB back to where a frame came from.
+    fn answer(&mut self, link: Link, key: &FlowKey, out: &Outgoing, tx: &mut impl TxBatch) {
+        self.emit(&path(link, &FlowOptions::default()), key, out, tx);
+    }
+
+    fn emit(&mut self, path: &egress::Path, key: &FlowKey, out: &Outgoing, tx: &mut impl TxBatch) {
+        let counters = &mut self.core.counters;
+        let Some(frame) = tx.reserve() else {
+            counters.add(Counter::TxFull);
+            return;
+        };
+        let len = egress::write(frame, self.core.config.mac, path, key, out, None);
+        tx.commit(len);
+        counters.add(Counter::SegmentsOut);
+        counters.add(Counter::FramesOut);
+        counters.add_n(Counter::OctetsOut, len as u64);
+        if out.ctl.intersects(Control::RST) {
+            counters.add(Counter::RstsOut);
+        }
+    }
+}

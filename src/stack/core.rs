@@ -1,0 +1,325 @@
+//! What callbacks may touch: every table of one engine but the receive buffers.
+#![forbid(unsafe_code)]
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::RangeInclusive;
+
+use super::app::{Connect, ConnectError};
+use super::egress::Path;
+use super::flow_table::FlowTable;
+use super::ingress::{Link, header_octets};
+use super::limits::Limits;
+use super::listener::{Listen, ListenError, Listener, ListenerId};
+use super::neighbour::Neighbours;
+use super::ports::Ports;
+use super::route::Routes;
+use super::rss::Owners;
+use super::time_wait::TimeWaitTable;
+use super::wheel::Wheel;
+use crate::base::{Counter, Counters, FlowId, FlowKey, HashKey, Instant, Seq, Slab};
+use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, HalfOpen, Opening, Secrets, Tcb, TcpConfig};
+use crate::wire::Mac;
+
+/// Everything an engine is made from.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// What it may hold.
+    pub limits: Limits,
+    /// Protocol constants.
+    pub tcp: TcpConfig,
+    /// Our link address.
+    pub mac: Mac,
+    /// The interface's MTU, octets.
+    pub mtu: u16,
+    /// Our addresses and routes.
+    pub routes: Routes,
+    /// Source ports of active opens.
+    pub source_ports: RangeInclusive<u16>,
+    /// This worker's number.
+    pub worker: u16,
+    /// Which worker owns which flow.
+    pub owners: Owners,
+    /// Verify TCP checksums on receipt (RFC 9293 MUST-3); off only where the path is trusted.
+    pub verify_checksums: bool,
+    /// The secret from which hashes, ISNs and timestamps are derived.
+    pub secret: HashKey,
+}
+
+/// One connection: the TCB, and what the stack knows of it.
+#[derive(Debug)]
+pub(super) struct FlowSlot {
+    pub tcb: Tcb,
+    pub key: FlowKey,
+    pub hash: u64,
+    pub path: Path,
+    /// The neighbour whose link address is not known yet; `None` once frames can be sent.
+    pub unresolved: Option<IpAddr>,
+    /// The listener it came from; `None` for active opens.
+    pub listener: Option<ListenerId>,
+    pub user: u64,
+    /// The application knows of it.
+    pub announced: bool,
+    /// It is in the list of flows that wait for a neighbour.
+    pub parked: bool,
+    /// It is in the queue of flows to serve.
+    pub queued: bool,
+}
+
+/// A half-open connection, and where to answer.
+#[derive(Debug)]
+pub(super) struct HalfOpenSlot {
+    pub half: HalfOpen,
+    pub key: FlowKey,
+    pub hash: u64,
+    pub link: Link,
+    pub listener: ListenerId,
+}
+
+/// What a four-tuple leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Flow(u32),
+    HalfOpen(u32),
+    TimeWait(u32),
+}
+
+impl Found {
+    /// Table values: two bits say which table, thirty say where.
+    const INDEX_BITS: u32 = 30;
+
+    pub const fn to_value(self) -> u32 {
+        match self {
+            Self::Flow(index) => index,
+            Self::HalfOpen(index) => index | 1 << Self::INDEX_BITS,
+            Self::TimeWait(index) => index | 2 << Self::INDEX_BITS,
+        }
+    }
+
+    const fn from_value(value: u32) -> Self {
+        let index = value & ((1 << Self::INDEX_BITS) - 1);
+        match value >> Self::INDEX_BITS {
+            0 => Self::Flow(index),
+            1 => Self::HalfOpen(index),
+            _ => Self::TimeWait(index),
+        }
+    }
+}
+
+/// The tables.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub now: Instant,
+    pub config: EngineConfig,
+    pub flows: Slab<FlowSlot>,
+    pub half_open: Slab<HalfOpenSlot>,
+    pub time_wait: TimeWaitTable,
+    pub table: FlowTable,
+    pub hash: HashKey,
+    /// One node a flow, then one a half-open connection.
+    pub wheel: Wheel,
+    pub listeners: Vec<Listener>,
+    pub send: ChunkPool,
+    /// Flows that have something to deliver or to send.
+    pub ready: VecDeque<u32>,
+    /// Flows that wait for a neighbour's link address.
+    pub parked: Vec<FlowId>,
+    pub counters: Counters,
+    pub challenge: ChallengeLimit,
+    pub ports: Ports,
+    pub neighbours: Neighbours,
+    pub secrets: Secrets,
+    pub worker_timer: Instant,
+    pub draining: bool,
+    pub stop: bool,
+}
+
+impl Core {
+    pub fn new(config: EngineConfig, now: Instant) -> Self {
+        let limits = config.limits;
+        let entries = limits.flows_max + limits.half_open_max + limits.time_wait_max;
+        assert!(entries < 1 << Found::INDEX_BITS, "limits add up to more entries than an index can name");
+        Self {
+            now,
+            flows: Slab::with_capacity(limits.flows_max),
+            half_open: Slab::with_capacity(limits.half_open_max),
+            time_wait: TimeWaitTable::new(limits.time_wait_max),
+            table: FlowTable::new(entries),
+            hash: config.secret.derive(1),
+            wheel: Wheel::new(limits.flows_max + limits.half_open_max, now),
+            listeners: Vec::with_capacity(usize::from(limits.listeners_max)),
+            send: ChunkPool::new(limits.send_chunks, limits.chunk_len),
+            ready: VecDeque::with_capacity(limits.flows_max as usize),
+            parked: Vec::with_capacity(limits.flows_max as usize),
+            counters: Counters::new(),
+            challenge: ChallengeLimit::default(),
+            ports: Ports::new(config.source_ports.clone(), config.secret.derive(2)),
+            neighbours: Neighbours::new(limits.neighbours_max),
+            secrets: Secrets::new(&config.secret.derive(3)),
+            worker_timer: Instant::NEVER,
+            draining: false,
+            stop: false,
+            config,
+        }
+    }
+
+    /// The flow in a slot that the tables say is in use.
+    pub fn slot(&mut self, index: u32) -> &mut FlowSlot {
+        self.flows.at_mut(index).expect("tables name slots in use")
+    }
+
+    /// What `key`, whose hash is `hash`, leads to.
+    pub fn find(&self, key: &FlowKey, hash: u64) -> Option<Found> {
+        let same = |value| {
+            let found = match Found::from_value(value) {
+                Found::Flow(index) => self.flows.at(index).map(|slot| &slot.key),
+                Found::HalfOpen(index) => self.half_open.at(index).map(|slot| &slot.key),
+                Found::TimeWait(index) => self.time_wait.at(index).map(|slot| &slot.key),
+            };
+            found == Some(key)
+        };
+        self.table.find(hash, same).map(Found::from_value)
+    }
+
+    /// The wheel's node of a half-open connection.
+    pub fn half_open_node(&self, index: u32) -> u32 {
+        self.config.limits.flows_max + index
+    }
+
+    /// Sees to it that the flow is served before the turn ends.
+    pub fn mark_ready(&mut self, index: u32) {
+        let slot = self.slot(index);
+        if !core::mem::replace(&mut slot.queued, true) {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// What a connection of this tuple begins with.
+    pub fn opening(&self, key: &FlowKey) -> Opening {
+        let v4 = key.local.is_ipv4();
+        Opening {
+            iss: self.secrets.isn(key, self.now),
+            mss: self.config.mtu.saturating_sub(header_octets(v4)),
+            // RFC 9293 MUST-15.
+            mss_default: if v4 { 536 } else { 1_220 },
+            timestamp_offset: self.secrets.timestamp_offset(key),
+            now: self.now,
+        }
+    }
+
+    /// Makes a listener.
+    pub fn listen(&mut self, listen: &Listen) -> Result<ListenerId, ListenError> {
+        let live = |listener: &&Listener| !listener.draining;
+        if self.listeners.iter().filter(live).any(|listener| listener.overlaps(listen)) {
+            return Err(ListenError::InUse);
+        }
+        if self.listeners.len() >= usize::from(self.config.limits.listeners_max) {
+            return Err(ListenError::TooMany);
+        }
+        let id = u16::try_from(self.listeners.len()).expect("bounded by a u16");
+        self.listeners.push(Listener::new(listen));
+        Ok(ListenerId(id))
+    }
+
+    /// The listener for a SYN to this socket.
+    pub fn listener_for(&self, key: &FlowKey) -> Option<ListenerId> {
+        let covers = |listener: &Listener| listener.covers(key.local, key.local_port);
+        let at = self.listeners.iter().position(covers)?;
+        let specific = self.listeners[at].listen.address == key.local;
+        (specific || self.config.routes.is_local(key.local))
+            .then(|| ListenerId(u16::try_from(at).expect("bounded by a u16")))
+    }
+
+    /// Begins an active open (RFC 9293 §3.10.1).
+    pub fn connect(&mut self, connect: &Connect) -> Result<FlowId, ConnectError> {
+        if self.draining {
+            return Err(ConnectError::Draining);
+        }
+        let remote = connect.remote.ip();
+        let hop = self.config.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
+        let given = connect.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
+        let local = given.or(hop.source).ok_or(ConnectError::NoRoute)?;
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(ConnectError::NoRoute);
+        }
+        let local_port = connect.local.map_or(0, |local| local.port());
+        let key = FlowKey { local, remote, local_port, remote_port: connect.remote.port() };
+        let (key, hash) = self.free_tuple(key)?;
+        let mac = self.neighbours.find(hop.neighbour);
+        let options = &connect.options;
+        let id = self.insert_flow(FlowSlot {
+            tcb: Tcb::active_open(&self.opening(&key), options, &self.config.tcp),
+            key,
+            hash,
+            path: path(Link { mac: mac.unwrap_or_default(), vlan: options.vlan }, options),
+            unresolved: mac.is_none().then_some(hop.neighbour),
+            listener: None,
+            user: connect.user,
+            announced: true,
+            parked: false,
+            queued: false,
+        });
+        let id = id.ok_or(ConnectError::TableFull)?;
+        self.table.insert(hash, Found::Flow(id.index()).to_value());
+        self.counters.add(Counter::ActiveOpens);
+        self.mark_ready(id.index());
+        Ok(id)
+    }
+
+    /// The tuple to open, with a source port chosen where none was given, and its hash.
+    fn free_tuple(&mut self, key: FlowKey) -> Result<(FlowKey, u64), ConnectError> {
+        if key.local_port != 0 {
+            let hash = self.hash.flow(&key);
+            return match self.find(&key, hash) {
+                Some(_) => Err(ConnectError::InUse),
+                None => Ok((key, hash)),
+            };
+        }
+        let mut candidates = self.ports.candidates(key);
+        let chosen = candidates
+            .by_ref()
+            .filter(|candidate| self.config.owners.owner(candidate) == self.config.worker)
+            .map(|candidate| (candidate, self.hash.flow(&candidate)))
+            .find(|(candidate, hash)| self.find(candidate, *hash).is_none());
+        self.ports.settle(&candidates);
+        if chosen.is_none() {
+            self.counters.add(Counter::PortsExhausted);
+        }
+        chosen.ok_or(ConnectError::PortsExhausted)
+    }
+
+    /// Takes a connection in; `None` when the table is full.
+    pub fn insert_flow(&mut self, slot: FlowSlot) -> Option<FlowId> {
+        self.flows.insert(slot)
+    }
+
+    /// Whether a listener has room for one more half-open connection.
+    pub fn half_open_room(&self, listener: ListenerId) -> bool {
+        let listener = &self.listeners[usize::from(listener.0)];
+        listener.half_open < listener.listen.half_open_max
+    }
+
+    /// The ISN of a passive open: beyond `floor`, where an old incarnation set one.
+    pub fn passive_isn(&self, key: &FlowKey, floor: Option<Seq>) -> Seq {
+        let isn = self.secrets.isn(key, self.now);
+        floor.map_or(isn, |floor| isn.later(floor))
+    }
+}
+
+/// The headers of a flow with these options.
+pub(super) const fn path(link: Link, options: &FlowOptions) -> Path {
+    Path { link, ttl: options.ttl, dscp: options.dscp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_values_say_which_table_and_where() {
+        for found in [Found::Flow(0), Found::HalfOpen(7), Found::TimeWait((1 << 30) - 1)] {
+            assert_eq!(Found::from_value(found.to_value()), found);
+        }
+    }
+}

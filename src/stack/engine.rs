@@ -1,0 +1,185 @@
+//! One core's whole stack: frames, time and commands in; frames and callbacks out.
+#![forbid(unsafe_code)]
+
+use core::net::IpAddr;
+
+use super::app::{App, Cx};
+use super::batch::{RxBatch, TxBatch};
+use super::core::{Core, EngineConfig};
+use super::listener::{Listen, ListenError, ListenerId};
+use crate::base::{Counter, Counters, Instant};
+use crate::tcp::RecvPools;
+use crate::wire::Mac;
+
+/// A TCP stack for one core, without input or output of its own.
+///
+/// Every entry point takes the instant, and the application whose callbacks it makes; none blocks, and
+/// none allocates once the engine is made.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) core: Core,
+    /// Apart from `core`, so that text kept here can be lent to a callback that changes the rest.
+    pub(super) recv: RecvPools,
+}
+
+impl Engine {
+    /// Allocates everything.
+    pub fn new(config: EngineConfig, now: Instant) -> Self {
+        let limits = config.limits;
+        let recv = RecvPools::new(limits.recv_chunks, limits.chunk_len, limits.reassembly_max);
+        Self { core: Core::new(config, now), recv }
+    }
+
+    /// The worker begins: [`App::on_start`].
+    pub fn start(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
+        self.core.now = now;
+        app.on_start(&mut Cx::new(&mut self.core));
+        self.serve(app, tx);
+    }
+
+    /// Frames have arrived.
+    pub fn on_batch<R: RxBatch + ?Sized>(
+        &mut self,
+        now: Instant,
+        rx: &R,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) {
+        self.core.now = now;
+        for i in 0..rx.len() {
+            let frame = rx.frame(i);
+            self.core.counters.add(Counter::FramesIn);
+            self.core.counters.add_n(Counter::OctetsIn, frame.len() as u64);
+            if let Err(reason) = self.on_frame(frame, app, tx) {
+                self.core.counters.add_drop(reason);
+            }
+        }
+        self.serve(app, tx);
+    }
+
+    /// Time has passed: fires at most `budget` deadlines, and sends what could not be sent before.
+    pub fn on_timers(&mut self, now: Instant, budget: u32, app: &mut impl App, tx: &mut impl TxBatch) {
+        self.core.now = now;
+        self.expire_time_wait(budget);
+        for _ in 0..budget {
+            let Some(node) = self.core.wheel.pop_due(now) else { break };
+            match node.checked_sub(self.core.config.limits.flows_max) {
+                None => self.on_flow_timers(node, app),
+                Some(index) => self.on_half_open_timer(index, tx),
+            }
+        }
+        if self.core.worker_timer <= now {
+            self.core.worker_timer = Instant::NEVER;
+            app.on_worker_timer(&mut Cx::new(&mut self.core));
+        }
+        self.serve(app, tx);
+    }
+
+    /// The first instant at which [`Engine::on_timers`] has something to do; `None` for never.
+    ///
+    /// It may be early, never late. It is now while output waits for frames.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.core.ready.is_empty() {
+            return Some(self.core.now);
+        }
+        let worker = Some(self.core.worker_timer).filter(|&at| at != Instant::NEVER);
+        let others = [self.core.wheel.next_deadline(), self.core.time_wait.next_deadline()];
+        others.into_iter().chain([worker]).flatten().min()
+    }
+
+    /// Makes a listener.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is taken or there are too many: see [`ListenError`].
+    pub fn listen(&mut self, listen: &Listen) -> Result<ListenerId, ListenError> {
+        self.core.listen(listen)
+    }
+
+    /// The kernel has resolved a neighbour.
+    pub fn set_neighbour(&mut self, addr: IpAddr, mac: Mac) {
+        if !self.core.neighbours.set(addr, mac) {
+            return;
+        }
+        while let Some(id) = self.core.parked.pop() {
+            if let Some(slot) = self.core.flows.get_mut(id) {
+                slot.parked = false;
+                self.core.mark_ready(id.index());
+            }
+        }
+    }
+
+    /// Neighbours whose link addresses connections wait for.
+    pub fn wanted_neighbours(&self) -> &[IpAddr] {
+        self.core.neighbours.wanted()
+    }
+
+    /// Another thread asked for attention: [`App::on_wake`].
+    pub fn wake(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
+        self.core.now = now;
+        app.on_wake(&mut Cx::new(&mut self.core));
+        self.serve(app, tx);
+    }
+
+    /// Begins to shut down: SYNs and active opens are refused from now on; [`App::on_drain`].
+    pub fn drain(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
+        self.core.now = now;
+        self.core.draining = true;
+        self.core.listeners.iter_mut().for_each(|listener| listener.draining = true);
+        app.on_drain(&mut Cx::new(&mut self.core));
+        self.serve(app, tx);
+    }
+
+    /// Aborts every connection: each peer gets a RST, each callback its last.
+    pub fn abort_all(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
+        self.core.now = now;
+        for index in 0..self.core.config.limits.flows_max {
+            if let Some(slot) = self.core.flows.at_mut(index) {
+                slot.tcb.abort(&mut self.core.counters);
+                self.core.mark_ready(index);
+            }
+        }
+        self.serve(app, tx);
+    }
+
+    /// Whether the application asked the worker to end.
+    pub fn is_stopping(&self) -> bool {
+        self.core.stop
+    }
+
+    /// Connections that own a TCB now.
+    pub fn flow_count(&self) -> u32 {
+        self.core.flows.len()
+    }
+
+    /// TIME-WAIT records now.
+    pub fn time_wait_count(&self) -> u32 {
+        self.core.time_wait.len()
+    }
+
+    /// How many entries of the flow table are how far from home; the last counts all that are farther.
+    pub fn probe_histogram(&self) -> [u32; 16] {
+        self.core.table.probe_histogram()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// What must hold between any two calls; for tests and simulations.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn check_invariants(&self) {
+        for (_, slot) in self.core.flows.iter() {
+            slot.tcb.check_invariants();
+            assert_eq!(slot.hash, self.core.hash.flow(&slot.key));
+        }
+        let entries = self.core.flows.len() + self.core.half_open.len() + self.core.time_wait.len();
+        assert_eq!(self.core.table.len(), entries, "every entry is in the table, once");
+        let half_open: u32 = self.core.listeners.iter().map(|listener| listener.half_open).sum();
+        assert_eq!(half_open, self.core.half_open.len(), "half-open entries belong to listeners");
+    }
+}

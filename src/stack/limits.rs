@@ -1,0 +1,45 @@
+//! What one engine may hold. Everything is allocated from these numbers at start.
+#![forbid(unsafe_code)]
+
+/// Hard limits of one engine; full is a counted outcome, never growth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that own a TCB.
+    pub flows_max: u32,
+    /// Half-open connections, all listeners together.
+    pub half_open_max: u32,
+    /// TIME-WAIT records; when they are full the oldest is given up.
+    pub time_wait_max: u32,
+    /// Listeners.
+    pub listeners_max: u16,
+    /// Neighbours remembered.
+    pub neighbours_max: u16,
+    /// Octets of one chunk of a send or receive buffer: a power of two.
+    pub chunk_len: u32,
+    /// Chunks of all send buffers.
+    pub send_chunks: u32,
+    /// Chunks of all receive buffers.
+    pub recv_chunks: u32,
+    /// Connections that may have gaps in what they received at the same time.
+    pub reassembly_max: u32,
+    /// Segments one connection sends before the next has its turn.
+    pub output_burst: u32,
+}
+
+impl Default for Limits {
+    /// A busy server's core: memory is touched only as it is used.
+    fn default() -> Self {
+        Self {
+            flows_max: 1 << 17,
+            half_open_max: 1 << 15,
+            time_wait_max: 1 << 20,
+            listeners_max: 256,
+            neighbours_max: 1_024,
+            chunk_len: 2_048,
+            send_chunks: 1 << 17,
+            recv_chunks: 1 << 17,
+            reassembly_max: 1 << 14,
+            output_burst: 64,
+        }
+    }
+}

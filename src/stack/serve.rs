@@ -1,0 +1,225 @@
+//! The end of a turn: kept text and news to the application, segments to the wire, ends of connections.
+#![forbid(unsafe_code)]
+
+use super::app::{App, Flow};
+use super::arrive::env;
+use super::batch::TxBatch;
+use super::core::{Core, FlowSlot, Found};
+use super::egress::{self, Text};
+use super::engine::Engine;
+use crate::base::{Counter, Instant};
+use crate::tcp::{CloseReason, Env, State, TimeWait};
+use crate::wire::Control;
+
+/// How far a flow's output came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// There is nothing more to send.
+    Done,
+    /// Its share of the turn is used up.
+    Again,
+    /// No frame is free.
+    Full,
+    /// The neighbour's link address is not known.
+    Parked,
+}
+
+impl Engine {
+    /// Flows served in one call at most, so that a turn ends whatever callbacks do.
+    const SERVED_MAX: u32 = 4_096;
+
+    /// Serves flows that have something to deliver or to send, until none has or no frame is free.
+    pub(super) fn serve(&mut self, app: &mut impl App, tx: &mut impl TxBatch) {
+        let mut again = 0;
+        for _ in 0..Self::SERVED_MAX {
+            // Flows that used up their share wait for the next turn at the queue's end.
+            if self.core.ready.len() <= again {
+                return;
+            }
+            let Some(index) = self.core.ready.pop_front() else { return };
+            self.core.slot(index).queued = false;
+            self.deliver(index, app);
+            match self.output(index, tx) {
+                Output::Done => self.settle(index, app),
+                Output::Parked => self.park(index),
+                Output::Again => {
+                    self.core.mark_ready(index);
+                    again += 1;
+                }
+                Output::Full => {
+                    self.core.counters.add(Counter::TxFull);
+                    self.core.slot(index).queued = true;
+                    self.core.ready.push_front(index);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Callbacks that do not come straight from a segment.
+    fn deliver(&mut self, index: u32, app: &mut impl App) {
+        let slot = self.core.slot(index);
+        if !slot.announced {
+            if !matches!(slot.tcb.state(), State::SynReceived | State::SynSent) && slot.tcb.closed().is_none()
+            {
+                self.announce(index, app);
+            }
+            return;
+        }
+        while self.core.slot(index).tcb.has_readable() {
+            let kept = self.core.slot(index).tcb.front(&self.recv);
+            let len = kept.len();
+            let read = app.on_data(&mut Flow::new(&mut self.core, index), kept).min(len);
+            let Core { flows, counters, .. } = &mut self.core;
+            let tcb = &mut flows.at_mut(index).expect("flows are freed only when served").tcb;
+            if read < len {
+                tcb.set_paused(true);
+            }
+            tcb.consumed(u32::try_from(read).expect("a chunk's octets"), &mut self.recv, counters);
+        }
+        if self.core.slot(index).tcb.take_fin() {
+            app.on_fin(&mut Flow::new(&mut self.core, index));
+        }
+        if self.core.slot(index).tcb.take_writable() {
+            app.on_writable(&mut Flow::new(&mut self.core, index));
+        }
+    }
+
+    /// Segments, as many as the flow's share allows.
+    fn output(&mut self, index: u32, tx: &mut impl TxBatch) -> Output {
+        let Core { flows, neighbours, .. } = &mut self.core;
+        let slot = flows.at_mut(index).expect("flows are freed only when served");
+        if let Some(neighbour) = slot.unresolved {
+            let Some(mac) = neighbours.find(neighbour) else {
+                return if slot.tcb.closed().is_some() { Output::Done } else { Output::Parked };
+            };
+            slot.path.link.mac = mac;
+            slot.unresolved = None;
+        }
+        for _ in 0..self.core.config.limits.output_burst {
+            let Some(frame) = tx.reserve() else { return Output::Full };
+            let slot = self.core.flows.at_mut(index).expect("flows are freed only when served");
+            let Some(out) = slot.tcb.poll_segment(&mut env!(self.core, self.recv)) else {
+                return Output::Done;
+            };
+            let text = (out.text_len > 0).then_some(Text { tcb: &mut slot.tcb, pool: &self.core.send });
+            let len = egress::write(frame, self.core.config.mac, &slot.path, &slot.key, &out, text);
+            tx.commit(len);
+            self.core.counters.add(Counter::FramesOut);
+            self.core.counters.add_n(Counter::OctetsOut, len as u64);
+            if out.ctl.intersects(Control::RST) {
+                self.core.counters.add(Counter::RstsOut);
+            }
+        }
+        Output::Again
+    }
+
+    /// Nothing is left to send now: ends the connection if it is over, else sets its timer.
+    fn settle(&mut self, index: u32, app: &mut impl App) {
+        let slot = self.core.slot(index);
+        if let Some(why) = slot.tcb.closed() {
+            self.end(index, why, app);
+        } else if slot.tcb.state() == State::TimeWait {
+            self.end(index, CloseReason::Finished, app);
+        } else {
+            self.arm(index);
+        }
+    }
+
+    /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
+    fn arm(&mut self, index: u32) {
+        let Core { flows, wheel, .. } = &mut self.core;
+        let deadline = flows.at(index).expect("flows are freed only when served").tcb.deadline();
+        if deadline != Instant::NEVER && wheel.deadline(index).is_none_or(|armed| deadline < armed) {
+            wheel.set(index, deadline);
+        }
+    }
+
+    fn park(&mut self, index: u32) {
+        self.arm(index);
+        let id = self.core.flows.id_of(index).expect("flows are freed only when served");
+        if !::core::mem::replace(&mut self.core.slot(index).parked, true) {
+            self.core.parked.push(id);
+        }
+    }
+
+    /// The connection is over for its user; in TIME-WAIT a record of it stays.
+    fn end(&mut self, index: u32, why: CloseReason, app: &mut impl App) {
+        if self.core.slot(index).announced {
+            app.on_close(&mut Flow::new(&mut self.core, index), why);
+        }
+        // The callback may have asked this flow for something; it is too late for that.
+        if self.core.slot(index).queued {
+            self.core.ready.retain(|&queued| queued != index);
+        }
+        let id = self.core.flows.id_of(index).expect("flows are freed only when served");
+        let Some(mut slot) = self.core.flows.remove(id) else { return };
+        slot.tcb.release(&mut self.core.send, &mut self.recv);
+        self.core.wheel.cancel(index);
+        self.core.counters.add(Counter::Closed);
+        let old = Found::Flow(index).to_value();
+        match slot.tcb.closed() {
+            Some(_) => self.core.table.remove(slot.hash, old),
+            None => self.remember(&slot, old),
+        };
+    }
+
+    /// Makes the TIME-WAIT record of `slot`, in whose place it goes; when there is no room the oldest goes.
+    fn remember(&mut self, slot: &FlowSlot, old: u32) -> bool {
+        if self.core.time_wait.is_full() {
+            self.core.counters.add(Counter::TimeWaitEvicted);
+            self.forget_expired(Instant::NEVER);
+        }
+        let expires = self.core.now + self.core.config.tcp.time_wait;
+        let record = TimeWait::new(&slot.tcb);
+        let Some(index) = self.core.time_wait.insert(record, slot.key, slot.hash, expires) else {
+            return self.core.table.remove(slot.hash, old);
+        };
+        self.core.counters.add(Counter::TimeWaitCreated);
+        self.core.table.replace(slot.hash, old, Found::TimeWait(index).to_value())
+    }
+
+    /// Takes one record that has expired by `by` out of the tables; `false` when there is none.
+    fn forget_expired(&mut self, by: Instant) -> bool {
+        let Some((index, slot)) = self.core.time_wait.pop_expired(by) else { return false };
+        self.core.table.remove(slot.hash, Found::TimeWait(index).to_value())
+    }
+
+    /// 2 MSL have passed for at most `budget` records.
+    pub(super) fn expire_time_wait(&mut self, budget: u32) {
+        for _ in 0..budget {
+            if !self.forget_expired(self.core.now) {
+                return;
+            }
+            self.core.counters.add(Counter::TimeWaitExpired);
+        }
+    }
+
+    /// A flow's node in the wheel fired: some deadline may have passed.
+    pub(super) fn on_flow_timers(&mut self, index: u32, app: &mut impl App) {
+        let slot = self.core.flows.at_mut(index).expect("the node of a free slot is not armed");
+        let expired = slot.tcb.on_timers(&mut env!(self.core, self.recv));
+        self.core.mark_ready(index);
+        if !self.core.slot(index).announced {
+            return;
+        }
+        if let Some(report) = expired.report {
+            app.on_report(&mut Flow::new(&mut self.core, index), report);
+        }
+        if expired.app {
+            app.on_timer(&mut Flow::new(&mut self.core, index));
+        }
+    }
+
+    /// A SYN-ACK went unanswered.
+    pub(super) fn on_half_open_timer(&mut self, index: u32, tx: &mut impl TxBatch) {
+        let slot = self.core.half_open.at_mut(index).expect("the node of a free slot is not armed");
+        if slot.half.retry(&self.core.config.tcp) {
+            self.core.counters.add(Counter::Retransmits);
+            self.send_syn_ack(index, tx);
+        } else {
+            self.core.counters.add(Counter::HalfOpenExpired);
+            self.free_half_open(index);
+        }
+    }
+}
