@@ -7,6 +7,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod base;
+#[cfg(feature = "xdp")]
+pub mod runtime;
 pub mod stack;
 pub mod tcp;
 pub mod wire;
