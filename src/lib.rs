@@ -7,6 +7,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod base;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "xdp")]
 pub mod runtime;
 pub mod stack;

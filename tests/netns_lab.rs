@@ -1,0 +1,210 @@
+//! The lab as its users meet it: `ringroad lab up`, `exec` and `down`, on real namespaces. Needs root.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use ringroad::cli::lab::{End, Lab};
+
+/// A lab of the test's own, removed whatever happens.
+struct Named(String);
+
+impl Named {
+    fn new(name: &str) -> Self {
+        Self(format!("test-{name}-{}", std::process::id()))
+    }
+
+    fn up(&self, more: &[&str]) -> Output {
+        ringroad(&[&["lab", "up", "--name", &self.0], more].concat())
+    }
+
+    fn down(&self) -> Output {
+        ringroad(&["lab", "down", "--name", &self.0])
+    }
+
+    fn exec(&self, end: &str, command: &[&str]) -> Output {
+        ringroad(&[&["lab", "exec", end, "--name", &self.0, "--"], command].concat())
+    }
+
+    /// Asserts that the kernel's TCP gets from the client to the server's `address`.
+    fn assert_carries(&self, address: &str) {
+        let lab = Lab::open(Some(&self.0)).expect("the lab is up");
+        let at_server = || TcpListener::bind((address, 0));
+        let listener =
+            lab.run_at(End::Server, at_server).expect("the lab is up").expect("an address to bind");
+        let to = listener.local_addr().expect("it is bound");
+        let at_client = || TcpStream::connect_timeout(&to, Duration::from_secs(5));
+        let mut client = lab.run_at(End::Client, at_client).expect("the lab is up").expect("a connection");
+        client.write_all(b"over the wire").expect("a new connection takes that much");
+        drop(client);
+        let mut text = String::new();
+        listener.accept().expect("the connection").0.read_to_string(&mut text).expect("its text");
+        assert_eq!(text, "over the wire");
+    }
+
+    /// What the file system knows of the lab's namespaces.
+    fn names(&self) -> Vec<String> {
+        let names = ["client", "server"].map(|end| format!("rr-{}-{end}", self.0));
+        names.into_iter().filter(|name| Path::new("/run/netns").join(name).exists()).collect()
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+fn ringroad(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringroad")).args(arguments).output().expect("the binary was built")
+}
+
+/// Both outputs of a program, for a message.
+fn told(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+}
+
+fn assert_success(output: &Output) -> String {
+    let told = told(output);
+    assert!(output.status.success(), "{}: {told}", output.status);
+    told
+}
+
+/// Whether the test can run; on CI, where it matters, being unable to is a failure.
+fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "the namespace tests need root, and CI must run them");
+        println!("skipped: needs root");
+    }
+    root
+}
+
+#[test]
+fn two_labs_live_side_by_side_and_carry_both_families() {
+    if !is_root() {
+        return;
+    }
+    let labs = [Named::new("a"), Named::new("b")];
+    for lab in &labs {
+        assert_success(&lab.up(&["--queues", "2"]));
+    }
+    for lab in &labs {
+        for address in ["10.77.0.1", "fd77::1"] {
+            lab.assert_carries(address);
+        }
+    }
+    // The first lab's end must not take the second with it.
+    assert_success(&labs[0].down());
+    labs[1].assert_carries("10.77.0.1");
+}
+
+#[test]
+fn down_leaves_nothing_and_says_when_there_was_nothing() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("down");
+    assert_success(&lab.up(&[]));
+    assert_eq!(lab.names().len(), 2);
+    assert!(assert_success(&lab.down()).contains("is down"));
+    assert_eq!(lab.names(), Vec::<String>::new());
+    assert!(assert_success(&lab.down()).contains("was not up"));
+}
+
+#[test]
+fn up_twice_says_that_it_is_up_and_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("twice");
+    assert_success(&lab.up(&[]));
+    let again = lab.up(&[]);
+    assert!(!again.status.success());
+    assert!(told(&again).contains("is up already"), "{}", told(&again));
+    lab.assert_carries("10.77.0.1");
+}
+
+#[test]
+fn up_that_fails_half_way_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("half");
+    // The namespaces are made first, and then no veth takes such packets.
+    let failed = lab.up(&["--mtu", "70000"]);
+    assert!(!failed.status.success());
+    assert_eq!(told(&failed).lines().count(), 1, "one sentence: {}", told(&failed));
+    assert_eq!(lab.names(), Vec::<String>::new());
+}
+
+#[test]
+fn half_a_lab_is_not_taken_for_a_whole_one() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("other");
+    assert_success(&lab.up(&[]));
+    let client = format!("rr-{}-client", lab.0);
+    let status = Command::new("ip").args(["netns", "del", &client]).status().expect("iproute2 is installed");
+    assert!(status.success());
+    assert!(told(&lab.up(&[])).contains("without its other end"));
+    assert!(told(&lab.exec("client", &["true"])).contains("is not up"));
+    assert_success(&lab.down());
+    assert_eq!(lab.names(), Vec::<String>::new());
+}
+
+#[test]
+fn exec_passes_the_exit_code_and_shows_the_namespaces_devices() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("exec");
+    assert_success(&lab.up(&[]));
+    assert_eq!(lab.exec("server", &["sh", "-c", "exit 42"]).status.code(), Some(42));
+    let devices = assert_success(&lab.exec("client", &["ls", "/sys/class/net"]));
+    assert_eq!(devices.split_whitespace().collect::<Vec<_>>(), ["lo", "rr0"]);
+    let missing = lab.exec("client", &["/no/such/program"]);
+    assert!(told(&missing).contains("/no/such/program"), "{}", told(&missing));
+    assert!(!missing.status.success());
+}
+
+#[test]
+fn the_pair_has_its_queues_and_real_checksums() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("pair");
+    assert_success(&lab.up(&["--queues", "3", "--mtu", "1400"]));
+    for end in ["client", "server"] {
+        let link = assert_success(&lab.exec(end, &["ip", "-d", "link", "show", "rr0"]));
+        for word in ["numtxqueues 3", "numrxqueues 3", "mtu 1400", "state UP"] {
+            assert!(link.contains(word), "{word} in {link}");
+        }
+        assert_offloads(&lab, end, "off");
+    }
+}
+
+#[test]
+fn kernels_among_themselves_get_checksum_offload_and_segmentation() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("offloads");
+    assert_success(&lab.up(&[]));
+    let handle = Lab::open(Some(&lab.0)).expect("the lab is up");
+    for (kernel_peer, expected) in [(true, "on"), (false, "off")] {
+        handle.set_offloads(End::Server, kernel_peer).expect("veth can");
+        assert_offloads(&lab, "server", expected);
+        assert_offloads(&lab, "client", "off");
+    }
+}
+
+fn assert_offloads(lab: &Named, end: &str, expected: &str) {
+    let features = assert_success(&lab.exec(end, &["ethtool", "-k", "rr0"]));
+    for feature in ["tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-tcp6-segmentation"] {
+        assert!(features.contains(&format!("{feature}: {expected}")), "{feature} {expected} in {features}");
+    }
+}
