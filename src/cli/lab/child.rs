@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -69,6 +70,8 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).arg("--json").arg(&json);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        // Ctrl-C at the terminal then reaches only this process, which passes it on once.
+        command.process_group(0);
         let child = lab.spawn(end, &mut command)?;
         Ok(Self { end, child, json, stderr })
     }
@@ -133,10 +136,12 @@ impl Process {
         }
     }
 
-    /// The last line on its stderr, ready to follow a sentence.
+    /// What it gave as its reason on stderr, or else its last line there, ready to follow a sentence.
     fn told(&self) -> String {
         let errors = fs::read_to_string(&self.stderr).unwrap_or_default();
-        match errors.lines().rfind(|line| !line.trim().is_empty()) {
+        let is_reason = |line: &&str| line.starts_with("ringroad: ") || line.starts_with("error: ");
+        let last = || errors.lines().rfind(|line| !line.trim().is_empty());
+        match errors.lines().rfind(is_reason).or_else(last) {
             Some(line) => format!("; it said: {line}"),
             None => String::new(),
         }

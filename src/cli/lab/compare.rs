@@ -91,7 +91,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         Lab::down(Some(&own))?;
     }
     let (measurements, failures) = outcome?;
-    println!("{}", report::table(&measurements));
+    if !measurements.is_empty() {
+        println!("{}", report::table(&measurements));
+    }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report::json(&measurements))?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
