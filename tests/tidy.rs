@@ -28,9 +28,27 @@ struct Source {
 impl Source {
     fn new(path: String, text: String) -> Self {
         let code = blank(&text);
-        let is_test_file = path.ends_with("/tests.rs") || path.contains("/tests/");
-        let tests_at = if is_test_file { 0 } else { tests_at(&code) };
+        let tests_at = tests_at(&code);
         Self { path, text, code, tests_at }
+    }
+
+    /// The files of the modules that this file declares for tests only.
+    fn test_files(&self) -> Vec<String> {
+        let directory = self.directory();
+        let names = test_modules(&self.code).filter_map(|(_, module)| module.split_once(';'));
+        names
+            .filter(|(name, _)| name.chars().all(is_word))
+            .flat_map(|(name, _)| [format!("{directory}{name}.rs"), format!("{directory}{name}/mod.rs")])
+            .collect()
+    }
+
+    /// Where the modules that this file declares have their files.
+    fn directory(&self) -> String {
+        match self.path.strip_suffix("mod.rs") {
+            Some(directory) => directory.to_owned(),
+            None if self.path == "src/lib.rs" => "src/".to_owned(),
+            None => self.path.trim_end_matches(".rs").to_owned() + "/",
+        }
     }
 
     /// The code outside tests.
@@ -62,12 +80,7 @@ impl Source {
 
     /// Whether `other` is in a module below this file's: lints of this file reach it.
     fn is_above(&self, other: &str) -> bool {
-        let directory = match self.path.strip_suffix("mod.rs") {
-            Some(directory) => directory.to_owned(),
-            None if self.path == "src/lib.rs" => "src/".to_owned(),
-            None => self.path.trim_end_matches(".rs").to_owned() + "/",
-        };
-        other.starts_with(&directory) && other != self.path
+        other.starts_with(&self.directory()) && other != self.path
     }
 }
 
@@ -79,7 +92,12 @@ fn sources() -> Vec<Source> {
     let mut sources = files(&root().join("src"), "rs");
     assert!(!sources.is_empty(), "src has Rust files");
     sources.sort();
-    sources.iter().map(|path| Source::new(relative(path), read(path))).collect()
+    let mut sources: Vec<_> = sources.iter().map(|path| Source::new(relative(path), read(path))).collect();
+    let test_files: BTreeSet<_> = sources.iter().flat_map(Source::test_files).collect();
+    for source in sources.iter_mut().filter(|source| test_files.contains(&source.path)) {
+        source.tests_at = 0;
+    }
+    sources
 }
 
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
@@ -104,7 +122,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Blanks comments with spaces and the insides of string and character literals with quotes.
+/// Blanks comments with spaces, and string and character literals with tildes.
 fn blank(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
@@ -128,13 +146,13 @@ fn literal(chars: &[char], at: usize) -> (usize, char) {
     match rest {
         ['/', '/', ..] => (at + rest.iter().position(|&c| c == '\n').unwrap_or(rest.len()), ' '),
         ['/', '*', ..] => (at + block_comment_len(rest), ' '),
-        ['"', ..] => (at + quoted_len(rest, '"'), '"'),
+        ['"', ..] => (at + quoted_len(rest, '"'), '~'),
         ['r', '"' | '#', ..] if at == 0 || !is_word(chars[at - 1]) || chars[at - 1] == 'b' => {
-            (at + raw_len(rest), '"')
+            (at + raw_len(rest), '~')
         }
         // A quote begins a character literal, not a lifetime, if it is closed after one character.
-        ['\'', '\\', ..] => (at + quoted_len(rest, '\''), '"'),
-        ['\'', _, '\'', ..] => (at + 3, '"'),
+        ['\'', '\\', ..] => (at + quoted_len(rest, '\''), '~'),
+        ['\'', _, '\'', ..] => (at + 3, '~'),
         _ => (at, ' '),
     }
 }
@@ -190,11 +208,17 @@ fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|word| (word.as_ptr() as usize - code.as_ptr() as usize, word))
 }
 
-/// The offset of `#[cfg(test)]` before a `mod`, or the length.
-fn tests_at(code: &str) -> usize {
+/// The offset of each `#[cfg(test)] mod`, and the text that follows.
+fn test_modules(code: &str) -> impl Iterator<Item = (usize, &str)> {
     const MARK: &str = "#[cfg(test)]";
-    let module = |at: &usize| code[at + MARK.len()..].trim_start().starts_with("mod ");
-    code.match_indices(MARK).map(|(at, _)| at).find(module).unwrap_or(code.len())
+    code.match_indices(MARK)
+        .filter_map(|(at, mark)| Some((at, code[at + mark.len()..].trim_start().strip_prefix("mod ")?)))
+}
+
+/// Where the first test module with its text in the file begins, or the length.
+fn tests_at(code: &str) -> usize {
+    let inline = |module: &str| module.trim_start_matches(is_word).trim_start().starts_with('{');
+    test_modules(code).find(|(_, module)| inline(module)).map_or(code.len(), |(at, _)| at)
 }
 
 fn code_lines(code: &str) -> usize {
@@ -392,13 +416,13 @@ fn comments_and_literals_are_not_code() {
     for (text, code, why) in [
         ("a // unsafe\nb", "a          \nb", "a line comment"),
         ("a /* /* x */ y */ b", "a                 b", "nested comments"),
-        (r#"f("a \" { b")"#, "f(\"\"\"\"\"\"\"\"\"\"\")", "an escaped quote"),
-        ("r#\"\"{\"# x", "\"\"\"\"\"\"\" x", "a raw string"),
+        (r#"f("a \" {")"#, "f(~~~~~~~~)", "an escaped quote"),
+        ("r#\"\"{\"# x", "~~~~~~~ x", "a raw string"),
         ("r#type", "r#type", "a raw identifier"),
-        ("'{' 'a", "\"\"\" 'a", "a character and a lifetime"),
-        (r"'\'' {", "\"\"\"\" {", "an escaped character"),
+        ("'{' 'a", "~~~ 'a", "a character and a lifetime"),
+        (r"'\'' {", "~~~~ {", "an escaped character"),
     ] {
-        assert_eq!(blank(text).trim_end(), code.trim_end(), "{why}");
+        assert_eq!(blank(text), code, "{why}");
     }
 }
 
@@ -432,9 +456,11 @@ fn functions_are_measured_from_fn_to_brace() {
 #[test]
 fn tests_begin_at_the_attribute_before_their_module() {
     let source = |text: &str| Source::new("src/tcp/x.rs".to_owned(), text.to_owned());
-    let with_tests = source("#[cfg(test)]\nuse x;\nfn a() {}\n#[cfg(test)]\nmod tests { use std::vec; }\n");
+    let with_tests =
+        source("#[cfg(test)]\nmod slow;\nfn a() {}\n#[cfg(test)]\nmod tests { use std::vec; }\n");
     assert_eq!(code_lines(with_tests.shipped()), 3);
     assert!(!with_tests.shipped().contains("std"));
+    assert_eq!(with_tests.test_files(), ["src/tcp/x/slow.rs", "src/tcp/x/slow/mod.rs"]);
     assert_eq!((with_tests.layer(), with_tests.depth()), (Some("tcp"), 2));
     let none = source("fn a() {}\n");
     assert_eq!(none.shipped(), none.text);

@@ -29,10 +29,23 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ringroad: {error:#}");
+            eprintln!("ringroad: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes as one sentence, each cause told once: many errors quote theirs already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }
 
 #[cfg(test)]
@@ -43,5 +56,17 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_tells_each_cause_once() {
+        let cause = || anyhow::anyhow!("no such file");
+        for (error, told) in [
+            (cause(), "no such file"),
+            (cause().context("cannot start"), "cannot start: no such file"),
+            (cause().context("cannot start: no such file; make it"), "cannot start: no such file; make it"),
+        ] {
+            assert_eq!(sentence(&error), told);
+        }
     }
 }

@@ -60,10 +60,16 @@ struct UpArgs {
     #[command(flatten)]
     lab: NameArgs,
     /// Receive queues, and as many transmit queues, at each end
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     queues: u32,
     /// The largest IP packet, in octets
-    #[arg(long, value_name = "OCTETS", default_value_t = 1500)]
+    #[arg(
+        long,
+        value_name = "OCTETS",
+        default_value_t = 1500,
+        // Below 1280 there is no IPv6 (RFC 8200 §5).
+        value_parser = clap::value_parser!(u32).range(1280..=65535)
+    )]
     mtu: u32,
 }
 
