@@ -7,6 +7,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod base;
+#[cfg(feature = "std")]
+pub mod io;
 pub mod stack;
 pub mod tcp;
 pub mod wire;

@@ -1,0 +1,136 @@
+//! Packet memory shared with the kernel, and why it is as large as it is.
+
+use core::num::NonZeroU32;
+use core::ptr::{self, NonNull};
+use std::io;
+use std::vec::Vec;
+
+use xsk_rs::FrameDesc;
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
+
+use super::XdpError;
+use crate::io::{Frame, FramePool};
+
+/// Frames that can wait to be filled: at 600,000 a second, a worker that loses its core for 3 ms
+/// misses 1,800 of them, and its peers catch up in bursts.
+pub(super) const FILL_RING: u32 = 4096;
+/// Every frame of the fill ring can have arrived before the worker looks.
+pub(super) const RX_RING: u32 = FILL_RING;
+/// Segments in one turn of a worker with a window's worth to send, several times over.
+pub(super) const TX_RING: u32 = 4096;
+/// Every frame sent can complete before the worker looks.
+pub(super) const COMPLETION_RING: u32 = TX_RING;
+
+/// Frames for one direction each, so that neither can starve the other. As many as its ring takes:
+/// then no ring is ever too full for a frame in hand.
+pub(super) const RX_FRAMES: u32 = FILL_RING;
+/// A frame that is sent completes only when the far end has freed it; these are all that can be
+/// between here and there.
+pub(super) const TX_FRAMES: u32 = TX_RING;
+
+/// Largest MTU with frames of 2048 octets: 256 are headroom, 14 the Ethernet header.
+const MTU_MAX_SMALL: u32 = 1778;
+/// Largest MTU there is, with frames of 4096 octets: measured, the kernel keeps some for itself. Native
+/// XDP ends at 3506 anyway, where a packet would need several descriptors.
+pub(super) const MTU_MAX: u32 = 3498;
+
+/// Octets of a frame for packets of `mtu` octets, or `None` when no frame is large enough.
+pub(super) fn frame_size(mtu: u32, is_zero_copy: bool) -> Option<u32> {
+    match mtu {
+        // In zero-copy mode some drivers split packets over the half of a small frame unmarked.
+        0..=MTU_MAX_SMALL if !is_zero_copy => Some(2048),
+        0..=MTU_MAX => Some(4096),
+        _ => None,
+    }
+}
+
+/// One UMEM with its pool, and the frames of each direction with the descriptors that name them.
+#[derive(Debug)]
+pub(super) struct Umem {
+    pub umem: xsk_rs::Umem,
+    pub pool: FramePool,
+    pub rx: Vec<(Frame, FrameDesc)>,
+    pub tx: Vec<(Frame, FrameDesc)>,
+    pub is_huge: bool,
+}
+
+impl Umem {
+    /// Maps and registers the memory, on huge pages where there are enough.
+    pub fn new(frame_size: u32) -> Result<Self, XdpError> {
+        let count = NonZeroU32::new(RX_FRAMES + TX_FRAMES).expect("more than none");
+        let octets = u64::from(count.get()) * u64::from(frame_size);
+        let create = |is_huge| xsk_rs::Umem::new(config(frame_size), count, is_huge);
+        let (created, is_huge) = match create(true) {
+            Ok(created) => (Ok(created), true),
+            Err(_) => (create(false), false),
+        };
+        let (umem, descs) = created.map_err(|error| umem_error(os_error(&error), octets))?;
+
+        let base = base(&umem, &descs[0]);
+        // SAFETY: the mapping is anonymous, so zeroed, of `count` frames of `frame_size`, and lives as
+        // long as `umem`, which `Umem` and `Queue` keep beside the pool. Its only other users are
+        // the kernel and the ring library, which looks at no frame unless asked to.
+        let (pool, frames) = unsafe { FramePool::new(base, count.get(), frame_size) };
+        let mut rx: Vec<_> = frames.into_iter().zip(descs).collect();
+        let tx = rx.split_off(RX_FRAMES as usize);
+        Ok(Self { umem, pool, rx, tx, is_huge })
+    }
+}
+
+/// Where the mapping starts, which the ring library tells only through a frame.
+fn base(umem: &xsk_rs::Umem, first: &FrameDesc) -> NonNull<u8> {
+    // SAFETY: the descriptor is of this UMEM, and no length is set, so the slice is empty.
+    let data = unsafe { umem.data(first) };
+    let start = data.contents().as_ptr().expose_provenance() - first.addr();
+    // The kernel made the mapping, so its whole range is exposed to pointers made of integers.
+    NonNull::new(ptr::with_exposed_provenance_mut(start)).expect("a mapping is not at address 0")
+}
+
+fn config(frame_size: u32) -> UmemConfig {
+    UmemConfig::builder()
+        .frame_size(FrameSize::new(frame_size).expect("2048 or 4096"))
+        .fill_queue_size(ring_size(FILL_RING))
+        .comp_queue_size(ring_size(COMPLETION_RING))
+        .build()
+        .expect("a power of two, larger than the headroom")
+}
+
+pub(super) fn ring_size(entries: u32) -> QueueSize {
+    QueueSize::new(entries).expect("ring sizes are powers of two")
+}
+
+fn umem_error(source: io::Error, octets: u64) -> XdpError {
+    match source.raw_os_error() {
+        Some(libc::ENOBUFS) => XdpError::LockedMemory { octets },
+        Some(libc::ENOMEM) => XdpError::NoMemory { octets },
+        _ => XdpError::os("register packet memory", source),
+    }
+}
+
+/// The answer of the kernel within an error of the ring library.
+pub(super) fn os_error(error: &dyn std::error::Error) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source
+        .and_then(io::Error::raw_os_error)
+        .map_or_else(|| io::Error::other(std::format!("{error}")), io::Error::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_as_large_as_the_mtu_needs() {
+        for (mtu, is_zero_copy, size, why) in [
+            (1500, false, Some(2048), "the usual case"),
+            (1778, false, Some(2048), "the last that fits beside the headroom"),
+            (1779, false, Some(4096), "the first that does not"),
+            (1500, true, Some(4096), "drivers that split over the half"),
+            (3498, false, Some(4096), "the last that fits"),
+            (3499, false, None, "the first that does not"),
+            (9000, true, None, "jumbo frames need several descriptors"),
+        ] {
+            assert_eq!(frame_size(mtu, is_zero_copy), size, "{why}");
+        }
+    }
+}
