@@ -81,6 +81,42 @@ fn auto_is_native_on_veth_and_carries_full_frames() {
     in_namespace(|| exchange(XdpMode::Auto, XdpMode::Native, 1500 - 28));
 }
 
+#[test]
+fn two_busy_workers_never_run_out_of_room_in_a_ring() {
+    const COUNT: u32 = 300_000;
+    in_namespace(|| {
+        let mut a = End::open("rr-a", A, XdpMode::Native);
+        let mut b = End::open("rr-b", B, XdpMode::Native);
+        let sender = thread::spawn(move || {
+            let mut next = 0;
+            while next < COUNT {
+                a.send(&mut next, COUNT, B, 64);
+            }
+            a
+        });
+        // The receiver may lose frames while it has no core, but not their order.
+        let (mut arrived, start) = (Vec::new(), Instant::now());
+        while !sender.is_finished() {
+            assert!(start.elapsed() < PATIENCE, "{} arrived", arrived.len());
+            arrived.extend(b.receive(B, 64));
+            b.queue.flush().unwrap();
+        }
+        let a = sender.join().unwrap();
+        loop {
+            let rest = b.receive(B, 64);
+            if rest.is_empty() {
+                break;
+            }
+            arrived.extend(rest);
+        }
+        assert!(arrived.is_sorted_by(|earlier, later| earlier < later));
+        let (a, b) = (a.queue.stats().unwrap(), b.queue.stats().unwrap());
+        assert_eq!(b.rx_frames, arrived.len() as u64);
+        assert!(b.rx_frames + b.rx_dropped + b.fill_ring_empty + a.busy >= u64::from(COUNT), "{a:?} {b:?}");
+        assert_eq!((a.invalid_descs, b.invalid_descs), (0, 0));
+    });
+}
+
 /// Twenty thousand frames each way: every frame of both pools is used more than once.
 fn exchange(asked: XdpMode, obtained: XdpMode, payload: usize) {
     const COUNT: u32 = 20_000;
@@ -238,6 +274,25 @@ fn what_cannot_work_is_said_in_a_sentence() {
         ip("link set rr-a down");
         let down = attach(XdpMode::Native);
         assert!(down.contains("interface rr-a is down"), "{down}");
+    });
+}
+
+#[test]
+fn an_idle_queue_finds_out_what_became_of_its_interface() {
+    in_namespace(|| {
+        let mut a = End::open("rr-a", A, XdpMode::Native);
+        a.queue.check().unwrap();
+        ip("link set rr-a down");
+        assert!(matches!(a.queue.check(), Err(XdpError::InterfaceDown { .. })));
+        ip("link set rr-a up");
+        a.queue.check().unwrap();
+        ip("link delete rr-a");
+        assert!(matches!(a.queue.check(), Err(XdpError::InterfaceGone { .. })));
+        let (_, mut tx) = a.queue.turn();
+        tx.reserve().unwrap();
+        tx.commit(64);
+        drop(tx);
+        assert!(matches!(a.queue.flush(), Err(XdpError::InterfaceGone { .. })));
     });
 }
 

@@ -155,7 +155,7 @@ impl Queue {
         // cut, it means ENOBUFS sooner, which is counted.
         let _ = sockopt::set_send_buffer(fd, umem::TX_FRAMES * (frame_size + SKB_OVERHEAD));
         // Older kernels take 32 frames a call, and the rest the next time.
-        let _ = sockopt::set_tx_budget(fd, umem::TX_RING);
+        let _ = sockopt::set_tx_budget(fd, umem::TX_FRAMES);
         // In copy mode there is no driver to poll: a frame comes in while its sender calls `sendto`.
         self.is_busy_polled = is_zero_copy && sockopt::set_busy_poll(fd).is_ok();
         self.mode = match (is_zero_copy, attached) {
@@ -217,6 +217,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Asks the kernel whether the socket is still bound, which an idle queue does not find out.
+    /// For once a second or so: it is a system call.
+    ///
+    /// # Errors
+    ///
+    /// [`XdpError::InterfaceGone`], and [`XdpError::InterfaceDown`], which may pass.
+    pub fn check(&mut self) -> Result<(), XdpError> {
+        let net_down = self.calls.net_down;
+        let answer = sockopt::kick_tx(self.as_fd());
+        self.tx.is_pending = self.is_left_over(answer)?;
+        if self.calls.net_down > net_down {
+            return Err(XdpError::InterfaceDown { interface: self.interface.clone() });
+        }
+        Ok(())
+    }
+
     /// Whether frames may be left in the TX ring after `sendto` gave this answer.
     fn is_left_over(&mut self, answer: io::Result<()>) -> Result<bool, XdpError> {
         let Err(error) = answer else { return Ok(false) };
@@ -275,6 +291,13 @@ impl AsFd for Queue {
         unsafe { BorrowedFd::borrow_raw(self.rx.ring.fd().as_raw_fd()) }
     }
 }
+
+/// A queue is opened by one thread, inside the interface's namespace, and used by another.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Queue>();
+    is_send::<super::Steering>();
+};
 
 type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
 

@@ -11,22 +11,23 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use super::XdpError;
 use crate::io::{Frame, FramePool};
 
-/// Frames that can wait to be filled: at 600,000 a second, a worker that loses its core for 3 ms
-/// misses 1,800 of them, and its peers catch up in bursts.
-pub(super) const FILL_RING: u32 = 4096;
-/// Every frame of the fill ring can have arrived before the worker looks.
-pub(super) const RX_RING: u32 = FILL_RING;
-/// Segments in one turn of a worker with a window's worth to send, several times over.
-pub(super) const TX_RING: u32 = 4096;
-/// Every frame sent can complete before the worker looks.
-pub(super) const COMPLETION_RING: u32 = TX_RING;
+/// Frames to receive into: at 600,000 a second, a worker that loses its core for 3 ms misses 1,800,
+/// and its peers catch up in bursts.
+pub(super) const RX_FRAMES: u32 = 4096;
+/// Frames to send from: these are all that can be between here and the far end, for a frame
+/// completes only when the far end has freed it. Apart from the above, so that neither direction
+/// can starve the other.
+pub(super) const TX_FRAMES: u32 = 4096;
 
-/// Frames for one direction each, so that neither can starve the other. As many as its ring takes:
-/// then no ring is ever too full for a frame in hand.
-pub(super) const RX_FRAMES: u32 = FILL_RING;
-/// A frame that is sent completes only when the far end has freed it; these are all that can be
-/// between here and there.
-pub(super) const TX_FRAMES: u32 = TX_RING;
+/// Entries of the rings that the kernel reads. It passes a batch of frames on before it says that
+/// it has read their entries, so each frame can seem to be there twice. With as many entries no
+/// frame in hand is ever without a place.
+pub(super) const FILL_RING: u32 = 2 * RX_FRAMES;
+pub(super) const TX_RING: u32 = 2 * TX_FRAMES;
+
+/// Entries of the rings that the kernel writes: all frames can be there before the worker looks.
+pub(super) const RX_RING: u32 = RX_FRAMES;
+pub(super) const COMPLETION_RING: u32 = TX_FRAMES;
 
 /// Largest MTU with frames of 2048 octets: 256 are headroom, 14 the Ethernet header.
 const MTU_MAX_SMALL: u32 = 1778;
