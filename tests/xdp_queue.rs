@@ -30,7 +30,7 @@ impl End {
         let mut steering = Steering::load().unwrap();
         steering.add_endpoint(addr.into(), PORT).unwrap();
         let attached = steering.attach(&nic, mode).unwrap();
-        let queue = Queue::open(&nic, QueueOptions { queue: 0, mode, attached }).unwrap();
+        let queue = Queue::open(&nic, QueueOptions::new(0, mode, attached)).unwrap();
         steering.set_xsk(0, queue.as_fd()).unwrap();
         Self { steering, queue }
     }
@@ -202,8 +202,7 @@ fn what_is_not_ours_reaches_the_kernel() {
         tx.commit(foreign.len());
         drop(tx);
         a.queue.flush().unwrap();
-        let passed =
-            || b.steering.verdict_counters().unwrap().iter().any(|counter| *counter == ("pass_not_ours", 1));
+        let passed = || b.steering.verdict_counters().unwrap().contains(&("pass_not_ours", 1));
         let start = Instant::now();
         while !passed() {
             assert!(start.elapsed() < PATIENCE, "{:?}", b.steering.verdict_counters());
@@ -235,7 +234,7 @@ fn a_queue_has_one_socket_at_a_time() {
     in_namespace(|| {
         let a = End::open("rr-a", A, XdpMode::Native);
         let nic = Nic::open("rr-a").unwrap();
-        let options = QueueOptions { queue: 0, mode: XdpMode::Native, attached: Attached::Native };
+        let options = QueueOptions::new(0, XdpMode::Native, Attached::Native);
         let start = Instant::now();
         let error = Queue::open(&nic, options).unwrap_err();
         assert!(matches!(error, XdpError::QueueInUse { queue: 0, .. }), "{error}");
@@ -254,7 +253,7 @@ fn a_queue_has_one_socket_at_a_time() {
 fn what_cannot_work_is_said_in_a_sentence() {
     in_namespace(|| {
         let open = |queue, mode| {
-            let options = QueueOptions { queue, mode, attached: Attached::Native };
+            let options = QueueOptions::new(queue, mode, Attached::Native);
             Queue::open(&Nic::open("rr-a").unwrap(), options).unwrap_err().to_string()
         };
         let attach = |mode| {
@@ -357,7 +356,7 @@ fn holds_the_program() {
     let nic = Nic::open("rr-a").unwrap();
     let mut steering = Steering::load().unwrap();
     let attached = steering.attach(&nic, mode).unwrap();
-    let _queue = Queue::open(&nic, QueueOptions { queue: 0, mode, attached }).unwrap();
+    let _queue = Queue::open(&nic, QueueOptions::new(0, mode, attached)).unwrap();
     println!("attached");
     thread::sleep(PATIENCE);
 }

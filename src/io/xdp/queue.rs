@@ -23,6 +23,17 @@ pub struct QueueOptions {
     pub mode: XdpMode,
     /// Where the program was attached.
     pub attached: Attached,
+    /// Frames to receive into, a power of two from 64 to 32768; see [`QueueOptions::new`].
+    pub rx_frames: u32,
+}
+
+impl QueueOptions {
+    /// Options with 4096 frames to receive into: at 600,000 frames a second, a worker that loses its
+    /// core for 3 ms misses 1,800, and its peers catch up in bursts. Where nothing can take the
+    /// core away 512 are 5 to 10 % faster, since they stay in the cache.
+    pub const fn new(queue: u32, mode: XdpMode, attached: Attached) -> Self {
+        Self { queue, mode, attached, rx_frames: 4096 }
+    }
 }
 
 /// One socket and its memory, for one worker.
@@ -99,7 +110,16 @@ impl Queue {
     ///
     /// [`XdpError::NoSuchQueue`], [`XdpError::MtuTooLarge`], [`XdpError::QueueInUse`],
     /// [`XdpError::ZeroCopyUnsupported`], [`XdpError::LockedMemory`], [`XdpError::NotPermitted`].
+    ///
+    /// # Panics
+    ///
+    /// When `rx_frames` is not what its description says.
     pub fn open(nic: &Nic, options: QueueOptions) -> Result<Self, XdpError> {
+        let frames = options.rx_frames;
+        assert!(
+            frames.is_power_of_two() && (64..=1 << 15).contains(&frames),
+            "rings have sizes that are powers of two"
+        );
         if options.queue >= nic.rx_queues.min(nic.tx_queues) {
             return Err(XdpError::NoSuchQueue {
                 interface: nic.name.clone(),
@@ -123,7 +143,7 @@ impl Queue {
         let frame_size = umem::frame_size(nic.mtu, mode == XdpMode::ZeroCopy).ok_or_else(|| {
             XdpError::MtuTooLarge { interface: nic.name.clone(), mtu: nic.mtu, mtu_max: umem::MTU_MAX }
         })?;
-        let (umem, rings) = bind_patiently(nic, options.queue, mode, frame_size)?;
+        let (umem, rings) = bind_patiently(nic, options, mode, frame_size)?;
         let (tx, rx, fill, completion) = rings;
         let rx = RxSide::new(rx, fill, &umem.pool, umem.rx);
         let tx = TxSide::new(tx, completion, umem.tx);
@@ -302,7 +322,12 @@ const _: () = {
 type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
 
 /// Binds, and tries again while the queue is in use.
-fn bind_patiently(nic: &Nic, queue: u32, mode: XdpMode, frame_size: u32) -> Result<(Umem, Rings), XdpError> {
+fn bind_patiently(
+    nic: &Nic,
+    options: QueueOptions,
+    mode: XdpMode,
+    frame_size: u32,
+) -> Result<(Umem, Rings), XdpError> {
     /// Drivers were seen to take 40 to 130 ms.
     const PATIENCE: Duration = Duration::from_secs(2);
     const PAUSE: Duration = Duration::from_millis(50);
@@ -310,28 +335,28 @@ fn bind_patiently(nic: &Nic, queue: u32, mode: XdpMode, frame_size: u32) -> Resu
     let start = Instant::now();
     loop {
         // The memory is registered with the socket that is bound, so each trial has its own.
-        let umem = Umem::new(frame_size)?;
-        match bind(nic, queue, mode, &umem.umem) {
+        let umem = Umem::new(frame_size, options.rx_frames)?;
+        match bind(nic, options, mode, &umem.umem) {
             Ok(rings) => return Ok((umem, rings)),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < PATIENCE => {
                 thread::sleep(PAUSE);
             }
-            Err(error) => return Err(bind_error(nic, queue, mode, error)),
+            Err(error) => return Err(bind_error(nic, options.queue, mode, error)),
         }
     }
 }
 
-fn bind(nic: &Nic, queue: u32, mode: XdpMode, umem: &xsk_rs::Umem) -> io::Result<Rings> {
+fn bind(nic: &Nic, options: QueueOptions, mode: XdpMode, umem: &xsk_rs::Umem) -> io::Result<Rings> {
     let copy = if mode == XdpMode::ZeroCopy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
     let config = SocketConfig::builder()
-        .rx_queue_size(umem::ring_size(umem::RX_RING))
-        .tx_queue_size(umem::ring_size(umem::TX_RING))
+        .rx_queue_size(umem::ring_size(umem::kernel_writes(options.rx_frames)))
+        .tx_queue_size(umem::ring_size(umem::kernel_reads(umem::TX_FRAMES)))
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .bind_flags(copy | BindFlags::XDP_USE_NEED_WAKEUP)
         .build();
     let name: Interface = nic.name.parse().map_err(io::Error::other)?;
     // SAFETY: the UMEM is shared with no other socket.
-    let created = unsafe { Socket::new(config, umem, &name, queue) };
+    let created = unsafe { Socket::new(config, umem, &name, options.queue) };
     let (tx, rx, rings) = created.map_err(|error| umem::os_error(&error))?;
     let (fill, completion) = rings.expect("a UMEM's first socket gets its rings");
     Ok((tx, rx, fill, completion))

@@ -11,23 +11,22 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use super::XdpError;
 use crate::io::{Frame, FramePool};
 
-/// Frames to receive into: at 600,000 a second, a worker that loses its core for 3 ms misses 1,800,
-/// and its peers catch up in bursts.
-pub(super) const RX_FRAMES: u32 = 4096;
 /// Frames to send from: these are all that can be between here and the far end, for a frame
-/// completes only when the far end has freed it. Apart from the above, so that neither direction
-/// can starve the other.
+/// completes only when the far end has freed it. Apart from those to receive into, so that neither
+/// direction can starve the other.
 pub(super) const TX_FRAMES: u32 = 4096;
 
-/// Entries of the rings that the kernel reads. It passes a batch of frames on before it says that
-/// it has read their entries, so each frame can seem to be there twice. With as many entries no
-/// frame in hand is ever without a place.
-pub(super) const FILL_RING: u32 = 2 * RX_FRAMES;
-pub(super) const TX_RING: u32 = 2 * TX_FRAMES;
+/// Entries of a ring that the kernel reads. It passes a batch of frames on before it says that it
+/// has read their entries, so each frame can seem to be there twice. With as many entries no frame
+/// in hand is ever without a place.
+pub(super) const fn kernel_reads(frames: u32) -> u32 {
+    2 * frames
+}
 
-/// Entries of the rings that the kernel writes: all frames can be there before the worker looks.
-pub(super) const RX_RING: u32 = RX_FRAMES;
-pub(super) const COMPLETION_RING: u32 = TX_FRAMES;
+/// Entries of a ring that the kernel writes: all frames can be there before the worker looks.
+pub(super) const fn kernel_writes(frames: u32) -> u32 {
+    frames
+}
 
 /// Largest MTU with frames of 2048 octets: 256 are headroom, 14 the Ethernet header.
 const MTU_MAX_SMALL: u32 = 1778;
@@ -57,10 +56,10 @@ pub(super) struct Umem {
 
 impl Umem {
     /// Maps and registers the memory, on huge pages where there are enough.
-    pub fn new(frame_size: u32) -> Result<Self, XdpError> {
-        let count = NonZeroU32::new(RX_FRAMES + TX_FRAMES).expect("more than none");
+    pub fn new(frame_size: u32, rx_frames: u32) -> Result<Self, XdpError> {
+        let count = NonZeroU32::new(rx_frames + TX_FRAMES).expect("more than none");
         let octets = u64::from(count.get()) * u64::from(frame_size);
-        let create = |is_huge| xsk_rs::Umem::new(config(frame_size), count, is_huge);
+        let create = |is_huge| xsk_rs::Umem::new(config(frame_size, rx_frames), count, is_huge);
         let (created, is_huge) = match create(true) {
             Ok(created) => (Ok(created), true),
             Err(_) => (create(false), false),
@@ -73,7 +72,7 @@ impl Umem {
         // the kernel and the ring library, which looks at no frame unless asked to.
         let (pool, frames) = unsafe { FramePool::new(base, count.get(), frame_size) };
         let mut rx: Vec<_> = frames.into_iter().zip(descs).collect();
-        let tx = rx.split_off(RX_FRAMES as usize);
+        let tx = rx.split_off(rx_frames as usize);
         Ok(Self { umem, pool, rx, tx, is_huge })
     }
 }
@@ -87,11 +86,11 @@ fn base(umem: &xsk_rs::Umem, first: &FrameDesc) -> NonNull<u8> {
     NonNull::new(ptr::with_exposed_provenance_mut(start)).expect("a mapping is not at address 0")
 }
 
-fn config(frame_size: u32) -> UmemConfig {
+fn config(frame_size: u32, rx_frames: u32) -> UmemConfig {
     UmemConfig::builder()
         .frame_size(FrameSize::new(frame_size).expect("2048 or 4096"))
-        .fill_queue_size(ring_size(FILL_RING))
-        .comp_queue_size(ring_size(COMPLETION_RING))
+        .fill_queue_size(ring_size(kernel_reads(rx_frames)))
+        .comp_queue_size(ring_size(kernel_writes(TX_FRAMES)))
         .build()
         .expect("a power of two, larger than the headroom")
 }
