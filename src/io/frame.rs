@@ -126,7 +126,7 @@ mod tests {
     use std::boxed::Box;
 
     const FRAME_SIZE: usize = 64;
-    const COUNT: usize = 4;
+    const COUNT: u8 = 4;
 
     /// A pool on the heap, freed with it.
     struct Heap {
@@ -136,10 +136,10 @@ mod tests {
 
     impl Heap {
         fn new() -> (Self, Vec<Frame>) {
-            let memory = Box::into_raw(Box::new([0u8; FRAME_SIZE * COUNT]) as Box<[u8]>);
+            let memory = Box::into_raw(Box::new([0u8; FRAME_SIZE * COUNT as usize]) as Box<[u8]>);
             let base = NonNull::new(memory.cast::<u8>()).unwrap();
             // SAFETY: the box is that long, zeroed, and freed only after the pool's last use.
-            let (pool, frames) = unsafe { FramePool::new(base, COUNT as u32, FRAME_SIZE as u32) };
+            let (pool, frames) = unsafe { FramePool::new(base, COUNT.into(), 64) };
             (Self { pool, memory }, frames)
         }
     }
@@ -154,13 +154,13 @@ mod tests {
     #[test]
     fn frames_are_disjoint_and_cover_the_memory() {
         let (heap, mut frames) = Heap::new();
-        for (i, frame) in frames.iter_mut().enumerate() {
-            heap.pool.octets_mut(frame).fill(i as u8 + 1);
+        for (i, frame) in (1..).zip(&mut frames) {
+            heap.pool.octets_mut(frame).fill(i);
         }
-        for (i, frame) in frames.iter().enumerate() {
-            assert_eq!(heap.pool.octets(frame), [i as u8 + 1; FRAME_SIZE]);
+        for (i, frame) in (1..).zip(&frames) {
+            assert_eq!(heap.pool.octets(frame), [i; FRAME_SIZE]);
         }
-        assert_eq!(frames.len(), COUNT);
+        assert_eq!(frames.len(), usize::from(COUNT));
     }
 
     #[test]
@@ -199,6 +199,6 @@ mod tests {
     fn an_address_past_the_end_is_refused() {
         let (heap, _frames) = Heap::new();
         // SAFETY: it panics before it makes a frame.
-        let _ = unsafe { heap.pool.reclaim((FRAME_SIZE * COUNT) as u64) };
+        let _ = unsafe { heap.pool.reclaim(FRAME_SIZE as u64 * u64::from(COUNT)) };
     }
 }
