@@ -42,7 +42,8 @@ pub enum XdpError {
     },
     /// A queue that the interface does not have.
     #[error(
-        "interface {interface} has {queues} queues, so there is no queue {queue}: use fewer workers, or give it more with `ethtool -L`"
+        "interface {interface} has {queues} queues, so there is no queue {queue}: use fewer workers, or \
+         give it more with `ethtool -L`"
     )]
     NoSuchQueue {
         /// Its name.
@@ -54,7 +55,8 @@ pub enum XdpError {
     },
     /// EBUSY from bind, for two seconds.
     #[error(
-        "queue {queue} of interface {interface} is in use by another AF_XDP socket: stop that program, or use another queue"
+        "queue {queue} of interface {interface} is in use by another AF_XDP socket: stop that program, \
+         or use another queue"
     )]
     QueueInUse {
         /// The interface.
@@ -83,7 +85,8 @@ pub enum XdpError {
     },
     /// ENOSPC from attaching.
     #[error(
-        "interface {interface} has fewer rx queues than its peer has tx queues: give both ends as many with `ethtool -L`"
+        "interface {interface} has fewer rx queues than its peer has tx queues: give both ends as many \
+         with `ethtool -L`"
     )]
     TooFewRxQueues {
         /// The interface.
@@ -91,7 +94,8 @@ pub enum XdpError {
     },
     /// A frame of the largest packet does not fit a slot.
     #[error(
-        "the MTU of interface {interface} is {mtu} octets, and frames hold packets of {mtu_max} at most: lower it with `ip link set {interface} mtu {mtu_max}`"
+        "the MTU of interface {interface} is {mtu} octets, and frames hold packets of {mtu_max} at \
+         most: lower it with `ip link set {interface} mtu {mtu_max}`"
     )]
     MtuTooLarge {
         /// The interface.
@@ -123,7 +127,8 @@ pub enum XdpError {
     },
     /// ENOBUFS from registering the UMEM.
     #[error(
-        "{octets} octets of packet memory are more than RLIMIT_MEMLOCK lets this process lock: raise it with `ulimit -l`, or give the process CAP_IPC_LOCK"
+        "{octets} octets of packet memory are more than RLIMIT_MEMLOCK lets this process lock: raise it \
+         with `ulimit -l`, or give the process CAP_IPC_LOCK"
     )]
     LockedMemory {
         /// What is needed.
@@ -137,7 +142,8 @@ pub enum XdpError {
     },
     /// E2BIG from the map of endpoints.
     #[error(
-        "the steering program has no room for endpoint {addr}, port {port}: use a port range, or fewer endpoints"
+        "the steering program has no room for endpoint {addr}, port {port}: use a port range, or fewer \
+         endpoints"
     )]
     EndpointsFull {
         /// Local address.
@@ -147,7 +153,8 @@ pub enum XdpError {
     },
     /// More addresses or ranges than the program's map holds.
     #[error(
-        "the steering program has no room for ports {lo} to {hi} of {addr}: use one larger range, or fewer addresses"
+        "the steering program has no room for ports {lo} to {hi} of {addr}: use one larger range, or \
+         fewer addresses"
     )]
     RangesFull {
         /// Local address.
