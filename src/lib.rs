@@ -9,6 +9,8 @@ extern crate std;
 pub mod base;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "std")]
+pub mod io;
 #[cfg(feature = "xdp")]
 pub mod runtime;
 pub mod stack;
