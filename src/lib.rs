@@ -7,6 +7,10 @@ extern crate alloc;
 extern crate std;
 
 pub mod base;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod load;
 pub mod stack;
 pub mod tcp;
 pub mod wire;
