@@ -17,9 +17,16 @@ enum Verb {
     Load(Box<cli::load::Args>),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse().verb {
+fn main() -> std::process::ExitCode {
+    let outcome = match Command::parse().verb {
         Verb::Serve(args) => cli::serve::run(*args),
         Verb::Load(args) => cli::load::run(*args),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringroad: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
     }
 }

@@ -106,9 +106,12 @@ fn requests_on_open_connections_work_in_both_loops() {
 
 #[test]
 fn octets_flow_both_ways() {
-    for (app, serve, direction) in
-        [("echo", "discard", "up"), ("echo", "chargen", "down"), ("echo", "echo", "up"), ("http", "http", "down")]
-    {
+    for (app, serve, direction) in [
+        ("echo", "discard", "up"),
+        ("echo", "chargen", "down"),
+        ("echo", "echo", "up"),
+        ("http", "http", "down"),
+    ] {
         let name = format!("bulk-{serve}-{direction}");
         let args = ["--profile", "bulk", "--app", app, "--direction", direction, "--connections", "2"];
         let json = measure(&name, &["--app", serve, "--body-size", "10m"], &args);

@@ -16,8 +16,8 @@ use super::watch::{Observed, watch};
 use super::xdp::{Idle, Mode, XdpRun, run_xdp};
 use crate::load::kernel::{self, Clock};
 use crate::load::{
-    AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput, RunReport,
-    Workload, write_hdr_log,
+    AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput,
+    RunReport, Workload, write_hdr_log,
 };
 use crate::tcp::{CongestionAlgorithm, FlowOptions};
 
@@ -161,8 +161,12 @@ fn check_success(plan: &Plan, recorder: &Recorder, report: &RunReport) -> anyhow
     match report.errors.iter().max_by_key(|&(_, n)| n).map(|(kind, _)| kind.as_str()) {
         Some("refused") => bail!("{target} refused every connection; is a server listening there?"),
         Some("unreachable") => bail!("{target} cannot be reached; look at `ip route get {}`", target.ip()),
-        Some("connect_timed_out") => bail!("{target} answered no SYN in time; is the machine up, or a firewall between?"),
-        Some("ports_exhausted") => bail!("no local port or address is free; check --source, or name more addresses"),
+        Some("connect_timed_out") => {
+            bail!("{target} answered no SYN in time; is the machine up, or a firewall between?")
+        }
+        Some("ports_exhausted") => {
+            bail!("no local port or address is free; check --source, or name more addresses")
+        }
         Some(kind) => bail!("no connection to {target} was established: {kind}"),
         None => bail!("no connection to {target} was established"),
     }
@@ -208,7 +212,11 @@ impl Args {
             bail!("--rate counts exchanges, and bulk has none; leave one of them out");
         }
         if u32::from(self.workers) > self.connections {
-            bail!("{} workers cannot share {} connections; use more connections", self.workers, self.connections);
+            bail!(
+                "{} workers cannot share {} connections; use more connections",
+                self.workers,
+                self.connections
+            );
         }
         let is_path = self.path.starts_with('/') && self.path.bytes().all(|b| b.is_ascii_graphic());
         if !is_path {

@@ -48,7 +48,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 /// Seconds, with a fraction where wanted.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').unwrap_or(text);
-    let value: f64 = number.parse().map_err(|_| "a time is a number of seconds such as 5 or 0.5".to_string())?;
+    let value: f64 =
+        number.parse().map_err(|_| "a time is a number of seconds such as 5 or 0.5".to_string())?;
     if !(0.0..=1e6).contains(&value) {
         return Err("a time is between 0 and 1000000 seconds".to_string());
     }
@@ -131,9 +132,10 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, octets) in [("64", Some(64)), ("4k", Some(4096)), ("1M", Some(1 << 20)), ("2GiB", Some(2 << 30))]
-            .into_iter()
-            .chain(["", "k", "-1", "1x", "1.5k", "99999999999g"].map(|text| (text, None)))
+        for (text, octets) in
+            [("64", Some(64)), ("4k", Some(4096)), ("1M", Some(1 << 20)), ("2GiB", Some(2 << 30))]
+                .into_iter()
+                .chain(["", "k", "-1", "1x", "1.5k", "99999999999g"].map(|text| (text, None)))
         {
             assert_eq!(size(text).ok(), octets, "{text}");
         }
@@ -152,9 +154,9 @@ mod tests {
             ("fd00::1:80", None),
             ("host:80", None),
         ] {
-            let got = targets(text).ok().map(|list| {
-                (list.0[0].to_string(), list.0[list.0.len() - 1].to_string(), list.0.len())
-            });
+            let got = targets(text)
+                .ok()
+                .map(|list| (list.0[0].to_string(), list.0[list.0.len() - 1].to_string(), list.0.len()));
             let want = first_last_count.map(|(a, b, n)| (a.to_string(), b.to_string(), n));
             assert_eq!(got, want, "{text}");
         }

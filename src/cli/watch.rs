@@ -82,7 +82,8 @@ fn text(profile: Profile, before: Live, now: Live) -> String {
         ),
         Profile::Rr | Profile::Bulk => std::format!(
             "{} connections, {requests} requests/s, {megabits} Mbit/s, {} errors",
-            now.connections, now.errors
+            now.connections,
+            now.errors
         ),
     }
 }

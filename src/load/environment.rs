@@ -138,7 +138,9 @@ mod tests {
     #[test]
     fn tcp_counters_are_read_by_name() {
         let text = |opens, cur| {
-            format!("Ip: A\nIp: 1\nTcp: MaxConn ActiveOpens CurrEstab\nTcp: -1 {opens} {cur}\nUdp: B\nUdp: 2\n")
+            format!(
+                "Ip: A\nIp: 1\nTcp: MaxConn ActiveOpens CurrEstab\nTcp: -1 {opens} {cur}\nUdp: B\nUdp: 2\n"
+            )
         };
         let before = NetSample::parse(&text(5, 1));
         let after = NetSample::parse(&text(9, 2));

@@ -1,8 +1,9 @@
 //! One worker's client side: opens connections, sends requests, measures replies, on any transport.
 #![forbid(unsafe_code)]
 
+mod end;
+
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
@@ -10,49 +11,14 @@ use std::vec::Vec;
 
 use super::workload::pattern;
 use super::{
-    Arrivals, CloseSide, Conn, Control, ErrorKind, HeadSlab, Live, Open, Opener, Profile, Progress,
-    Recorder, ReplyParser, Window, Workload,
+    Arrivals, CloseSide, Conn, Control, ErrorKind, HeadSlab, Live, Open, Opener, Plan, Profile, Progress,
+    Recorder, ReplyParser, Window,
 };
 use crate::base::Instant;
 use crate::tcp::CloseReason;
 
-/// A whole run, the same for all workers.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What an exchange is.
-    pub workload: Workload,
-    /// Where to connect, in turn; never empty.
-    pub targets: Vec<SocketAddr>,
-    /// Our addresses, in turn; empty leaves the choice to the transport.
-    pub sources: Vec<IpAddr>,
-    /// Connections at a time, all workers together.
-    pub connections: u32,
-    /// Exchanges per second of the open loop, all workers together; `None` is the closed loop.
-    pub rate: Option<u64>,
-    /// Time before the measurement.
-    pub warmup: Duration,
-    /// Time of the measurement.
-    pub duration: Duration,
-    /// Longest handshake.
-    pub connect_timeout: Duration,
-    /// Workers that share the connections.
-    pub workers: u16,
-}
-
-impl Plan {
-    /// The connections of one worker.
-    pub fn share(&self, worker: u16) -> u32 {
-        let (workers, worker) = (u32::from(self.workers), u32::from(worker));
-        self.connections / workers + u32::from(worker < self.connections % workers)
-    }
-}
-
 /// After a failure a connection rests, or a dead target would be hammered.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
-/// How long exchanges may take to complete after the end.
-const GRACE: Duration = Duration::from_secs(2);
-/// How often the live figures are published and the wish to stop is looked at.
-const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Octets given to one send of a stream.
 const STREAM: usize = 64 * 1024;
 
@@ -123,11 +89,8 @@ impl Generator {
         let from = now + plan.warmup;
         let end = from + plan.duration;
         let slots = vec![Slot::default(); share as usize];
-        let request = if plan.workload.is_stream() {
-            pattern(STREAM)
-        } else {
-            plan.workload.request(plan.targets[0])
-        };
+        let request =
+            if plan.workload.is_stream() { pattern(STREAM) } else { plan.workload.request(plan.targets[0]) };
         Self {
             arrivals: plan.rate.map(|rate| Arrivals::new(now, rate, worker, plan.workers)),
             heads: HeadSlab::new(u16::try_from(share).unwrap_or(u16::MAX).min(1024)),
@@ -273,7 +236,10 @@ impl Generator {
     }
 
     fn begin_due<O: Opener>(&mut self, now: Instant, opener: &mut O) {
-        while let Some(slot) = self.resting.pop_front_if(|&mut (until, _)| until <= now).map(|(_, slot)| slot) {
+        while let Some(&(until, slot)) = self.resting.front()
+            && until <= now
+        {
+            self.resting.pop_front();
             self.vacant.push(slot);
         }
         let backlog = self.arrivals.as_mut().map_or(0, |arrivals| arrivals.shed(now));
@@ -414,60 +380,6 @@ impl Generator {
         self.recorder.on_errors(now, kind, 1);
         self.slots[slot as usize].state = State::Failing;
         conn.abort();
-    }
-
-    fn beat(&mut self, now: Instant) {
-        self.heartbeat = now + HEARTBEAT;
-        let r = &self.recorder;
-        let stays_open = self.plan.workload.profile != Profile::Crr;
-        let live = Live {
-            connections: if stays_open { r.established } else { r.connections },
-            requests: r.requests,
-            octets: r.sent + r.received,
-            errors: r.errors_seen,
-        };
-        self.control.publish(&mut self.published, live);
-        if self.control.is_stopped() && self.phase == Phase::Running {
-            self.recorder.end_at(now);
-            self.end = now;
-        }
-    }
-
-    /// The end: nothing new begins, and what is idle or without end is closed.
-    fn drain<O: Opener>(&mut self, now: Instant, opener: &mut O) {
-        self.phase = Phase::Draining;
-        self.end = now + GRACE;
-        self.vacant.extend(self.resting.drain(..).map(|(_, slot)| slot));
-        let is_stream = self.plan.workload.is_stream();
-        for slot in 0..u32::try_from(self.slots.len()).expect("as many as connections") {
-            let state = self.slots[slot as usize].state;
-            let Some(mut conn) = opener.conn(slot) else { continue };
-            if state == State::Ready {
-                self.close(slot, &mut conn);
-            } else if is_stream && state == State::Busy {
-                // What is under way either way is of no use, and waiting for it could take long.
-                self.slots[slot as usize].state = State::Failing;
-                conn.abort();
-            }
-        }
-    }
-
-    fn check_drained<O: Opener>(&mut self, now: Instant, opener: &mut O) {
-        if self.vacant.len() == self.slots.len() {
-            self.phase = Phase::Done;
-            // A last beat, so that the live figures end where the results do.
-            self.beat(now);
-            self.control.leave(self.recorder.clone());
-        } else if now >= self.end {
-            self.end = now + GRACE;
-            for slot in 0..u32::try_from(self.slots.len()).expect("as many as connections") {
-                if matches!(self.slots[slot as usize].state, State::Vacant | State::Failing) {
-                    continue;
-                }
-                let Some(mut conn) = opener.conn(slot) else { continue };
-                self.fail(slot, now, ErrorKind::Unfinished, &mut conn);
-            }
-        }
     }
 }
 

@@ -122,7 +122,11 @@ mod tests {
             }
             assert_eq!(first, Gathered::More, "{split}");
             let used = text.len() - 4 - split;
-            assert_eq!(slab.gather(&mut partial, back), Gathered::Whole(HeadBytes::Buffered, used), "{split}");
+            assert_eq!(
+                slab.gather(&mut partial, back),
+                Gathered::Whole(HeadBytes::Buffered, used),
+                "{split}"
+            );
             assert_eq!(slab.bytes(partial), &text[..text.len() - 4]);
         }
     }

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn requests_are_answered_by_what_they_ask() {
-        let ok = |is_head, path, keep_alive, body_len| Ok(RequestHead { is_head, path, keep_alive, body_len });
+        let ok =
+            |is_head, path, keep_alive, body_len| Ok(RequestHead { is_head, path, keep_alive, body_len });
         for (text, want, why) in [
             ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", ok(false, "/", true, 0), "1.1 stays open"),
             ("HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n", ok(true, "/a", true, 0), "HEAD"),

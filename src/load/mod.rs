@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `workload` | [`Workload`]: what an exchange is, from profile to sizes |
+//! | `plan` | [`Plan`]: a whole run, shared by its workers |
 //! | `http`, `heads` | HTTP/1.1 message heads, across any split |
 //! | `reply` | [`ReplyParser`]: has the reply ended? |
 //! | `pages` | [`Site`]: what the HTTP server answers with, made ready at start |
@@ -26,6 +27,7 @@ mod heads;
 mod http;
 pub mod kernel;
 mod pages;
+mod plan;
 mod record;
 mod reply;
 mod report;
@@ -38,10 +40,11 @@ pub use client::Client;
 pub use conn::{Conn, Open, Opener};
 pub use control::{Control, Live};
 pub use environment::{Environment, NetSample, cpu_seconds};
-pub use generator::{Generator, Plan};
+pub use generator::Generator;
 pub use heads::HeadSlab;
 pub use http::{ReplyHead, RequestHead, parse_reply, parse_request};
 pub use pages::{Page, Site};
+pub use plan::Plan;
 pub use record::{ErrorKind, Recorder, Window};
 pub use reply::{Progress, ReplyParser};
 pub use report::{Latency, ReportInput, RunReport, write_hdr_log};

@@ -66,7 +66,8 @@ impl Page {
     /// Some octets of the reply from `at` on, at least one where `at` is below [`Page::len`].
     fn octets<'a>(&'a self, closes: bool, at: u64, block: &'a [u8]) -> &'a [u8] {
         let front = &self.front[usize::from(closes)];
-        if let Some(rest) = usize::try_from(at).ok().and_then(|at| front.get(at..)).filter(|r| !r.is_empty()) {
+        if let Some(rest) = usize::try_from(at).ok().and_then(|at| front.get(at..)).filter(|r| !r.is_empty())
+        {
             return rest;
         }
         let in_body = at - self.head_len[usize::from(closes)] as u64;
@@ -144,7 +145,8 @@ impl Site {
         by_path: &mut HashMap<String, u32>,
         budget: &mut u64,
     ) -> anyhow::Result<()> {
-        let entries = fs::read_dir(dir).with_context(|| format!("cannot read the directory {}", dir.display()))?;
+        let entries =
+            fs::read_dir(dir).with_context(|| format!("cannot read the directory {}", dir.display()))?;
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read the directory {}", dir.display()))?;
             let kind = entry.file_type()?;

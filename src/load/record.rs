@@ -115,7 +115,8 @@ pub struct Recorder {
 impl Recorder {
     /// Empty; everything outside `window` is left out, except where said otherwise.
     pub fn new(window: Window) -> Self {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("the bounds are constants");
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("the bounds are constants");
         Self {
             window,
             connect: histogram(),
@@ -238,7 +239,8 @@ mod tests {
             r.on_established(ms(at), ms(5));
             r.on_sent(ms(at), 7);
             r.on_received(ms(at), 8);
-            let got = [r.requests, r.exchange.len(), r.connections, r.connect.len(), r.sent / 7, r.received / 8];
+            let got =
+                [r.requests, r.exchange.len(), r.connections, r.connect.len(), r.sent / 7, r.received / 8];
             assert_eq!(got, [counts; 6], "{at}");
             assert_eq!(r.established, 1, "the whole run");
         }

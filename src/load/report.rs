@@ -248,7 +248,8 @@ pub fn write_hdr_log(out: &mut impl std::io::Write, recorder: &Recorder) -> anyh
     let now = std::time::SystemTime::now();
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
-    let builder = builder.add_comment("[ringroad load, nanoseconds]").with_start_time(now).with_base_time(now);
+    let builder =
+        builder.add_comment("[ringroad load, nanoseconds]").with_start_time(now).with_base_time(now);
     let mut log = builder.begin_log_with(out, &mut serializer)?;
     let length = recorder.window().to.since(recorder.window().from);
     let named: [(&str, &Histogram<u64>); 3] = [
@@ -325,8 +326,10 @@ mod tests {
         (serde_json::from_slice(&made.to_json().unwrap()).unwrap(), made.to_string())
     }
 
-    const NET: (&str, &str) =
-        ("Tcp: InSegs OutSegs RetransSegs\nTcp: 0 0 1\n", "Tcp: InSegs OutSegs RetransSegs\nTcp: 500 500 4\n");
+    const NET: (&str, &str) = (
+        "Tcp: InSegs OutSegs RetransSegs\nTcp: 0 0 1\n",
+        "Tcp: InSegs OutSegs RetransSegs\nTcp: 500 500 4\n",
+    );
 
     #[test]
     fn the_object_has_the_documented_keys() {
@@ -356,7 +359,10 @@ mod tests {
         ] {
             assert!(json.get(key).is_some(), "{key} is missing");
         }
-        assert_eq!((&json["profile"], &json["app"], &json["close"]), (&"crr".into(), &"echo".into(), &"server".into()));
+        assert_eq!(
+            (&json["profile"], &json["app"], &json["close"]),
+            (&"crr".into(), &"echo".into(), &"server".into())
+        );
         assert_eq!(json["errors"], serde_json::json!({"refused": 2}));
         assert_eq!(json["connections_total"], 100);
         assert_eq!(json["connections_per_second"], 50.0);

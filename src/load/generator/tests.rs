@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
-use crate::load::AppKind;
+use crate::load::{AppKind, Direction, Workload};
 
 /// What the generator did to its connections, by slot.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl Rig {
                 profile: Profile::Crr,
                 app: AppKind::Echo,
                 close: CloseSide::Client,
-                direction: super::super::Direction::Up,
+                direction: Direction::Up,
                 request_size: 4,
                 reply_size: 4,
                 path: "/".into(),

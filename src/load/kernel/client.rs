@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
@@ -54,7 +55,8 @@ pub fn run_client(
                 break;
             }
         }
-        let timeout = if thread.spin { NAP * 0 } else { generator.deadline().since(clock.now()).min(NAP) };
+        let timeout =
+            if thread.spin { Duration::ZERO } else { generator.deadline().since(clock.now()).min(NAP) };
         sockets.table.turn(timeout, &mut generator).context("cannot wait in epoll")?;
         sockets.table.bury(&mut generator, |_| {});
     }

@@ -78,7 +78,8 @@ pub fn on_threads(
         for handle in handles {
             let one = handle.map_err(anyhow::Error::from).and_then(|handle| {
                 handle.join().unwrap_or_else(|panic| {
-                    let text = panic.downcast_ref::<&str>().map_or("it panicked".to_string(), ToString::to_string);
+                    let text =
+                        panic.downcast_ref::<&str>().map_or("it panicked".to_string(), ToString::to_string);
                     Err(anyhow::anyhow!("a worker ended unexpectedly: {text}"))
                 })
             });

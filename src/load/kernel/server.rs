@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use std::vec::Vec;
 
 use anyhow::Context;
@@ -65,7 +66,7 @@ pub fn run_server(
     table.watch_listener(&listener.fd).context("cannot watch the listening socket")?;
     let mut service = Service::new(app.clone(), slots as usize);
     let mut vacant: Vec<u32> = (0..slots).rev().collect();
-    let timeout = if thread.spin { NAP * 0 } else { NAP };
+    let timeout = if thread.spin { Duration::ZERO } else { NAP };
     let mut accept = true;
     while !control.is_stopped() {
         accept |= table.turn(timeout, &mut service).context("cannot wait in epoll")?;
