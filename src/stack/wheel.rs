@@ -340,9 +340,9 @@ mod tests {
         let mut wheel = Wheel::new(2, at(0));
         wheel.set(0, at(TICK));
         wheel.set(1, at(TICK + 1));
-        assert_eq!(drain(&mut wheel, TICK - 1), []);
+        assert_eq!(drain(&mut wheel, TICK - 1), [0u32; 0]);
         assert_eq!(drain(&mut wheel, TICK), [0]);
-        assert_eq!(drain(&mut wheel, 2 * TICK - 1), []);
+        assert_eq!(drain(&mut wheel, 2 * TICK - 1), [0u32; 0]);
         assert_eq!(drain(&mut wheel, 2 * TICK), [1]);
     }
 
