@@ -177,3 +177,6 @@ impl Conn for Flow<'_> {
         Flow::resume(self);
     }
 }
+
+#[cfg(test)]
+mod tests;
