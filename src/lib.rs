@@ -11,6 +11,8 @@ pub mod base;
 pub mod cli;
 #[cfg(feature = "std")]
 pub mod io;
+#[cfg(feature = "cli")]
+pub mod load;
 #[cfg(feature = "xdp")]
 pub mod runtime;
 pub mod stack;

@@ -2,6 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod lab;
+pub mod load;
+mod parse;
+pub mod serve;
+mod watch;
+mod xdp;
+
+pub use parse::Backend;
 
 use std::process::ExitCode;
 
@@ -17,6 +24,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(Box<serve::Args>),
+    Load(Box<load::Args>),
     /// A veth pair between two network namespaces: make it, use it, measure on it
     Lab(lab::Args),
 }
@@ -24,6 +33,8 @@ enum Command {
 /// Runs the command line of this process; an error is told in one sentence on stderr.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(*args).map(|()| ExitCode::SUCCESS),
+        Command::Load(args) => load::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Lab(args) => lab::run(args),
     };
     match result {

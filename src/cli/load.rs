@@ -1,0 +1,310 @@
+//! `ringroad load`: the load generator on either stack.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::time::Duration;
+use std::vec::Vec;
+
+use anyhow::{Context, bail};
+
+use super::parse::{self, Backend, List};
+use super::serve::{kernel_mode, kernel_threads, stop_on_signal, write_file};
+use super::watch::{Observed, watch};
+use super::xdp::{Idle, Mode, XdpRun, run_xdp};
+use crate::load::kernel::{self, Clock};
+use crate::load::{
+    AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput,
+    RunReport, Workload, write_hdr_log,
+};
+use crate::tcp::{CongestionAlgorithm, FlowOptions};
+
+/// Congestion control, by the names that `--cc` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Congestion {
+    /// RFC 5681 with RFC 6582.
+    NewReno,
+}
+
+/// Measure connections per second, requests per second, throughput and latency of a TCP server.
+///
+/// crr opens a connection, sends one request, reads one reply and closes; rr sends requests on open
+/// connections; bulk measures throughput. Without --rate the next exchange begins when one has ended (closed
+/// loop). With --rate exchanges begin at a constant rate and latency counts from the intended start, so that a
+/// stall of the server is not left out of the figures.
+///
+/// Which ports are used: with --backend xdp the frames of a connection come back to ringroad because of their
+/// address and port, so connections are opened from ports outside the kernel's ephemeral range
+/// (net.ipv4.ip_local_port_range), or, with --source, from addresses of their own, which the kernel must not
+/// use meanwhile. Nobody else's connections are disturbed. With --backend kernel the kernel chooses the port.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    ringroad load --dev eth0 --target 192.0.2.1:7000 --app echo --profile crr --connections 64\n  \
+    ringroad load --dev eth0 --target 192.0.2.1:80 --app http --profile rr --rate 10000 --json run.json\n  \
+    ringroad load --backend kernel --target 127.0.0.1:7000-7003 --app echo --profile rr")]
+pub struct Args {
+    /// Interface to send on; needed with --backend xdp
+    #[arg(long, value_name = "IF")]
+    pub dev: Option<String>,
+    /// Server to measure; with a range of ports connections go to each in turn
+    #[arg(long, value_name = "IP:PORT[-PORT]", value_parser = parse::targets)]
+    target: List<SocketAddr>,
+    /// How exchanges and connections relate
+    #[arg(long, value_enum, default_value = "crr")]
+    pub profile: Profile,
+    /// Protocol; for bulk over echo point it at `serve --app discard` (up) or `chargen` (down)
+    #[arg(long, value_enum, default_value = "http")]
+    pub app: AppKind,
+    /// Connections at a time, all workers together
+    #[arg(long, value_name = "N", default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub connections: u32,
+    /// Our addresses, in turn: a list, or every host of a prefix (10.0.0.1,10.0.0.2 or 10.0.0.0/28)
+    #[arg(long, value_name = "A,B|PREFIX", value_parser = parse::sources)]
+    source: Option<List<IpAddr>>,
+    /// Octets of an echo request (64, 4k, 1m)
+    #[arg(long, value_name = "N", default_value = "64", value_parser = parse::size)]
+    pub request_size: u64,
+    /// Octets after which an echo reply has ended; as many as the request where not given
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub reply_size: Option<u64>,
+    /// Path of HTTP requests
+    #[arg(long, value_name = "P", default_value = "/")]
+    pub path: String,
+    /// Where the octets of a bulk transfer go
+    #[arg(long, value_enum, default_value = "down")]
+    pub direction: Direction,
+    /// Open loop: begin so many exchanges per second, whatever becomes of them
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub rate: Option<u64>,
+    /// Seconds to measure
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse::seconds)]
+    pub duration: Duration,
+    /// Seconds before the measurement that do not count
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse::seconds)]
+    pub warmup: Duration,
+    /// crr: who closes first, and so keeps TIME-WAIT; an HTTP server is asked to by `Connection: close`
+    #[arg(long, value_enum, default_value = "client")]
+    pub close: CloseSide,
+    /// Seconds that a handshake may take
+    #[arg(long, value_name = "S", default_value = "5", value_parser = parse::seconds)]
+    pub connect_timeout: Duration,
+    /// Threads that share the connections; with --backend xdp one per queue of the interface
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: u16,
+    /// CPUs of the workers, in turn (0,2-3); the scheduler chooses where none is named
+    #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
+    cpus: Option<List<usize>>,
+    /// Never sleep: lowest latency, a whole core per worker
+    #[arg(long)]
+    pub spin: bool,
+    /// Whose TCP to use
+    #[arg(long, value_enum, default_value = "xdp")]
+    pub backend: Backend,
+    /// How to get frames with --backend xdp; what was obtained is printed
+    #[arg(long, value_enum, default_value = "auto")]
+    pub mode: Mode,
+    /// Congestion control with --backend xdp; the kernel uses its own
+    #[arg(long, value_name = "ALGORITHM", value_enum)]
+    pub cc: Option<Congestion>,
+    /// Write the results as one JSON object to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write all latencies as an HdrHistogram V2 interval log to this file
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Number of this run among repetitions, copied to the JSON object
+    #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
+    pub repeat: u32,
+}
+
+/// Runs the load and reports it.
+///
+/// # Errors
+///
+/// One sentence on what is wrong and what to do about it; also when no exchange succeeded at all.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let plan = Arc::new(args.plan()?);
+    let control = stop_on_signal()?;
+    let (mode, observed) = std::thread::scope(|scope| {
+        let observer = scope.spawn(|| watch(&plan, &control));
+        let mode = match args.backend {
+            Backend::Kernel => run_kernel(&args, &plan, &control),
+            Backend::Xdp => run_engine(&args, &plan, &control),
+        };
+        control.end();
+        let observed = observer.join().expect("watching does not panic");
+        anyhow::Ok((mode?, observed))
+    })?;
+    let recorder = control.merged().context("no worker left any results")?;
+    let report = args.report(&plan, &control, &recorder, &mode, &observed);
+    std::println!("{report}");
+    if let Some(path) = &args.json {
+        write_file(path, &report.to_json()?)?;
+    }
+    if let Some(path) = &args.hdr {
+        let mut out = Vec::new();
+        write_hdr_log(&mut out, &recorder)?;
+        write_file(path, &out)?;
+    }
+    check_success(&plan, &recorder, &report)
+}
+
+/// A run in which nothing ever worked is a failure, whatever its figures say.
+fn check_success(plan: &Plan, recorder: &Recorder, report: &RunReport) -> anyhow::Result<()> {
+    if recorder.established > 0 || recorder.errors_seen == 0 {
+        return Ok(());
+    }
+    let target = plan.targets[0];
+    match report.errors.iter().max_by_key(|&(_, n)| n).map(|(kind, _)| kind.as_str()) {
+        Some("refused") => bail!("{target} refused every connection; is a server listening there?"),
+        Some("unreachable") => bail!("{target} cannot be reached; look at `ip route get {}`", target.ip()),
+        Some("connect_timed_out") => {
+            bail!("{target} answered no SYN in time; is the machine up, or a firewall between?")
+        }
+        Some("ports_exhausted") => {
+            bail!("no local port or address is free; check --source, or name more addresses")
+        }
+        Some(kind) => bail!("no connection to {target} was established: {kind}"),
+        None => bail!("no connection to {target} was established"),
+    }
+}
+
+impl Args {
+    fn plan(&self) -> anyhow::Result<Plan> {
+        self.check()?;
+        let request_size = usize::try_from(self.request_size).context("--request-size is too large")?;
+        Ok(Plan {
+            workload: Workload {
+                profile: self.profile,
+                app: self.app,
+                close: self.close,
+                direction: self.direction,
+                request_size,
+                reply_size: self.reply_size.unwrap_or(self.request_size),
+                path: self.path.clone(),
+            },
+            targets: self.target.0.clone(),
+            sources: self.source.clone().map(|list| list.0).unwrap_or_default(),
+            connections: self.connections,
+            rate: self.rate,
+            warmup: self.warmup,
+            duration: self.duration,
+            connect_timeout: self.connect_timeout,
+            workers: self.workers,
+        })
+    }
+
+    /// Combinations that would not measure what they say.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.app == AppKind::Echo && (self.request_size == 0 || self.reply_size == Some(0)) {
+            bail!("an echo of 0 octets has no end to wait for; use a size of 1 or more");
+        }
+        if self.request_size > 1 << 30 {
+            bail!("--request-size is kept in memory; use 1g or less");
+        }
+        if self.profile == Profile::Bulk && self.app == AppKind::Http && self.direction == Direction::Up {
+            bail!("HTTP requests have no body here; use --app echo against `serve --app discard`");
+        }
+        if self.profile == Profile::Bulk && self.rate.is_some() {
+            bail!("--rate counts exchanges, and bulk has none; leave one of them out");
+        }
+        if u32::from(self.workers) > self.connections {
+            bail!(
+                "{} workers cannot share {} connections; use more connections",
+                self.workers,
+                self.connections
+            );
+        }
+        let is_path = self.path.starts_with('/') && self.path.bytes().all(|b| b.is_ascii_graphic());
+        if !is_path {
+            bail!("--path begins with a slash and has no spaces; encode them as %20");
+        }
+        if self.duration.is_zero() {
+            bail!("--duration 0 measures nothing; use a fraction of a second at least");
+        }
+        if self.cc.is_some() && self.backend == Backend::Kernel {
+            bail!("--cc is for --backend xdp; set net.ipv4.tcp_congestion_control for the kernel");
+        }
+        let family = self.target.0[0].is_ipv4();
+        match &self.source {
+            Some(list) if list.0[0].is_ipv4() != family => {
+                bail!("--source and --target are of different address families")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn report(
+        &self,
+        plan: &Plan,
+        control: &Control,
+        recorder: &Recorder,
+        mode: &str,
+        observed: &Observed,
+    ) -> RunReport {
+        RunReport::new(ReportInput {
+            plan,
+            backend: match self.backend {
+                Backend::Kernel => "kernel",
+                Backend::Xdp => "xdp",
+            },
+            repeat: self.repeat,
+            recorder,
+            cpu_seconds: observed.cpu_seconds,
+            counters: control.counters().as_ref(),
+            net: (&observed.before, &observed.after),
+            environment: Environment::read(mode, self.dev.as_deref()),
+        })
+    }
+
+    fn cpus(&self) -> Vec<usize> {
+        self.cpus.clone().map(|list| list.0).unwrap_or_default()
+    }
+}
+
+fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
+    let files = kernel::raise_file_limit();
+    if files < u64::from(args.connections) + 64 {
+        bail!(
+            "this process may open {files} files, which is too few for {} connections; raise `ulimit -Hn`",
+            args.connections
+        );
+    }
+    let threads = kernel_threads(args.workers, &args.cpus(), args.spin);
+    let clock = Clock::start();
+    kernel::on_threads(&threads, |worker, thread| {
+        let outcome = kernel::run_client(plan, control, clock, worker, thread);
+        if outcome.is_err() {
+            control.stop();
+        }
+        outcome
+    })?;
+    Ok(kernel_mode(args.spin).to_string())
+}
+
+fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
+    let Some(dev) = args.dev.clone() else {
+        bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
+    };
+    let run = XdpRun {
+        dev,
+        mode: args.mode,
+        workers: args.workers,
+        cpus: args.cpus(),
+        idle: if args.spin { Idle::Spin } else { Idle::Adaptive },
+        sources: plan.sources.clone(),
+        listen: None,
+        // Connections in LAST-ACK or waiting for a lost FIN still hold their entry when the next is opened.
+        flows_max: plan.share(0).saturating_mul(4).max(1024),
+        control: Arc::clone(control),
+    };
+    let congestion = match args.cc {
+        Some(Congestion::NewReno) | None => CongestionAlgorithm::NewReno,
+    };
+    let options = FlowOptions { congestion, nagle: false, ..FlowOptions::default() };
+    let factory = |_| Client::new(Arc::clone(plan), Arc::clone(control), options);
+    run_xdp(&run, factory, |mode| std::eprintln!("mode: {mode}"))
+}

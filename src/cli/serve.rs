@@ -1,0 +1,227 @@
+//! `ringroad serve`: an HTTP, echo, discard or chargen server on either stack.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::parse::{self, Backend, List};
+use super::xdp::{Idle, Mode, XdpRun, run_xdp};
+use crate::load::kernel::{self, Listener, Thread};
+use crate::load::{CloseSide, Control, Environment, ServeApp, Server, Site, cpu_seconds};
+
+/// What the server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServerKind {
+    /// HTTP/1.1: GET and HEAD, keep-alive and pipelining.
+    Http,
+    /// Sends back what comes.
+    Echo,
+    /// Reads and forgets.
+    Discard,
+    /// Sends without end.
+    Chargen,
+}
+
+/// Serve TCP connections, past the kernel (AF_XDP) or through it.
+///
+/// With --backend xdp the frames for the listening address and port go to ringroad, and everything else on
+/// the interface stays the kernel's. The port is also held by a bound kernel socket that does not listen, so
+/// that no other program can take it meanwhile. With --backend kernel the same server runs over epoll.
+///
+/// Prints `ready on ADDRESS` when connections are taken, and ends on Ctrl-C or SIGTERM.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    ringroad serve --dev eth0 --listen 192.0.2.1:80 --app http --root /srv/www\n  \
+    ringroad serve --backend kernel --listen 127.0.0.1:7000 --app echo")]
+pub struct Args {
+    /// Interface whose frames are taken; needed with --backend xdp
+    #[arg(long, value_name = "IF")]
+    pub dev: Option<String>,
+    /// Address and port to listen on; one of the interface's addresses
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// What to speak
+    #[arg(long, value_enum, default_value = "http")]
+    pub app: ServerKind,
+    /// Octets of every HTTP reply's body (64, 4k, 1m)
+    #[arg(long, value_name = "N", default_value = "64", value_parser = parse::size)]
+    pub body_size: u64,
+    /// Serve the files below this directory instead; read at start, 256 MiB at most
+    #[arg(long, value_name = "DIR", conflicts_with = "body_size")]
+    pub root: Option<PathBuf>,
+    /// Echo: `server` closes first, after --request-size octets
+    #[arg(long, value_enum, default_value = "client")]
+    pub close: CloseSide,
+    /// Echo with --close server: octets after which a connection is closed
+    #[arg(long, value_name = "N", default_value = "64", value_parser = parse::size)]
+    pub request_size: u64,
+    /// Threads; with --backend xdp one per queue of the interface
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: u16,
+    /// CPUs of the workers, in turn (0,2-3); the scheduler chooses where none is named
+    #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
+    cpus: Option<List<usize>>,
+    /// Never sleep: lowest latency, a whole core per worker
+    #[arg(long)]
+    pub spin: bool,
+    /// Whose TCP to use
+    #[arg(long, value_enum, default_value = "xdp")]
+    pub backend: Backend,
+    /// How to get frames with --backend xdp; what was obtained is printed
+    #[arg(long, value_enum, default_value = "auto")]
+    pub mode: Mode,
+    /// Connections at a time that each worker has room for
+    #[arg(long, value_name = "N", default_value_t = 65_536,
+        value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub max_connections: u32,
+    /// Write CPU time and counters to this file at the end
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What `--json` writes when the server ends.
+#[derive(Debug, Serialize)]
+struct ServeReport {
+    app: String,
+    backend: &'static str,
+    listen: SocketAddr,
+    cpu_seconds: f64,
+    counters: BTreeMap<String, u64>,
+    environment: Environment,
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+///
+/// One sentence on what is wrong and what to do about it.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let app = args.serve_app()?;
+    let control = stop_on_signal()?;
+    let (backend, listen, mode) = match args.backend {
+        Backend::Kernel => ("kernel", run_kernel(&args, &app, &control)?, kernel_mode(args.spin).to_string()),
+        Backend::Xdp => ("xdp", args.listen, run_engine(&args, &app, &control)?),
+    };
+    let Some(path) = &args.json else { return Ok(()) };
+    let counters = control.counters().map(|c| c.nonzero().map(|(name, n)| (name.to_string(), n)).collect());
+    let report = ServeReport {
+        app: std::format!("{:?}", args.app).to_lowercase(),
+        backend,
+        listen,
+        cpu_seconds: cpu_seconds(),
+        counters: counters.unwrap_or_default(),
+        environment: Environment::read(&mode, args.dev.as_deref()),
+    };
+    write_file(path, &serde_json::to_vec_pretty(&report)?)
+}
+
+impl Args {
+    fn serve_app(&self) -> anyhow::Result<ServeApp> {
+        if self.close == CloseSide::Server && self.app != ServerKind::Echo {
+            bail!("--close server is for --app echo; an HTTP server closes when the request asks for it");
+        }
+        if self.request_size == 0 {
+            bail!("--request-size 0 would never be reached; use 1 or more");
+        }
+        Ok(match self.app {
+            ServerKind::Http => ServeApp::Http(match &self.root {
+                Some(root) => Site::from_root(root)?,
+                None => Site::generated(self.body_size),
+            }),
+            ServerKind::Echo => {
+                ServeApp::Echo { close_after: (self.close == CloseSide::Server).then_some(self.request_size) }
+            }
+            ServerKind::Discard => ServeApp::Discard,
+            ServerKind::Chargen => ServeApp::Chargen,
+        })
+    }
+}
+
+fn run_kernel(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Result<SocketAddr> {
+    let files = kernel::raise_file_limit();
+    let slots = args.max_connections.min(u32::try_from(files).unwrap_or(u32::MAX));
+    let first = Listener::bind(args.listen)?;
+    // A port chosen by the kernel is chosen once, and the other workers share it.
+    let addr = first.addr();
+    let mut listeners = Vec::from([first]);
+    for _ in 1..args.workers {
+        listeners.push(Listener::bind(addr)?);
+    }
+    say_ready(addr)?;
+    let cpus = args.cpus.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
+    let threads = kernel_threads(args.workers, cpus, args.spin);
+    kernel::on_threads(&threads, |worker, thread| {
+        let outcome = kernel::run_server(app, &listeners[usize::from(worker)], slots, control, thread);
+        // Whoever fails takes the others along, or the server would live on with fewer workers unseen.
+        control.stop();
+        outcome
+    })?;
+    Ok(addr)
+}
+
+fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Result<String> {
+    let Some(dev) = args.dev.clone() else {
+        bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
+    };
+    let run = XdpRun {
+        dev,
+        mode: args.mode,
+        workers: args.workers,
+        cpus: args.cpus.clone().map(|list| list.0).unwrap_or_default(),
+        idle: if args.spin { Idle::Spin } else { Idle::Adaptive },
+        sources: Vec::new(),
+        listen: Some(args.listen),
+        flows_max: args.max_connections,
+        control: Arc::clone(control),
+    };
+    let factory = |_| Server::new(app.clone(), args.max_connections, Arc::clone(control));
+    run_xdp(&run, factory, |mode| {
+        // Nothing depends on the line but the one who waits for it, and that one is gone if it fails.
+        let _ = say_ready(args.listen);
+        std::eprintln!("mode: {mode}");
+    })
+}
+
+fn say_ready(addr: SocketAddr) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "ready on {addr}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// What reports call the kernel backend's way of waiting.
+pub(super) fn kernel_mode(spin: bool) -> &'static str {
+    if spin { "epoll, spinning" } else { "epoll" }
+}
+
+/// One thread per worker, on the CPUs in turn.
+pub(super) fn kernel_threads(workers: u16, cpus: &[usize], spin: bool) -> Vec<Thread> {
+    let cpu = |worker: u16| (!cpus.is_empty()).then(|| cpus[usize::from(worker) % cpus.len()]);
+    (0..workers).map(|worker| Thread { cpu: cpu(worker), spin }).collect()
+}
+
+/// A control that Ctrl-C and SIGTERM stop; a second signal ends the process at once.
+pub(super) fn stop_on_signal() -> anyhow::Result<Arc<Control>> {
+    let control = Arc::new(Control::default());
+    let on_signal = Arc::clone(&control);
+    ctrlc::set_handler(move || {
+        if on_signal.is_stopped() {
+            std::process::exit(130);
+        }
+        on_signal.stop();
+    })
+    .context("cannot catch Ctrl-C")?;
+    Ok(control)
+}
+
+/// Writes a result where it was asked for.
+pub(super) fn write_file(path: &std::path::Path, octets: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, octets).with_context(|| std::format!("cannot write {}", path.display()))
+}
