@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::string::{String, ToString};
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use anyhow::{Context, bail};
 use super::parse::{self, Backend, List};
 use super::serve::{kernel_mode, kernel_threads, stop_on_signal, write_file};
 use super::watch::{Observed, watch};
-use super::xdp::{Idle, Mode, XdpRun, run_xdp};
+use super::xdp::{Idle, Mode, run_xdp};
 use crate::load::kernel::{self, Clock};
 use crate::load::{
     AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput,
     RunReport, Workload, write_hdr_log,
 };
+use crate::runtime::RunConfig;
+use crate::stack::Limits;
 use crate::tcp::{CongestionAlgorithm, FlowOptions};
 
 /// Congestion control, by the names that `--cc` knows.
@@ -64,6 +67,9 @@ pub struct Args {
     /// Our addresses, in turn: a list, or every host of a prefix (10.0.0.1,10.0.0.2 or 10.0.0.0/28)
     #[arg(long, value_name = "A,B|PREFIX", value_parser = parse::sources)]
     source: Option<List<IpAddr>>,
+    /// Source ports with --backend xdp; by default the widest range that the kernel does not use
+    #[arg(long, value_name = "FIRST-LAST", value_parser = parse::ports)]
+    source_ports: Option<RangeInclusive<u16>>,
     /// Octets of an echo request (64, 4k, 1m)
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse::size)]
     pub request_size: u64,
@@ -97,9 +103,9 @@ pub struct Args {
     /// CPUs of the workers, in turn (0,2-3); the scheduler chooses where none is named
     #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
     cpus: Option<List<usize>>,
-    /// Never sleep: lowest latency, a whole core per worker
-    #[arg(long)]
-    pub spin: bool,
+    /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
+    #[arg(long, value_enum)]
+    pub idle: Option<Idle>,
     /// Whose TCP to use
     #[arg(long, value_enum, default_value = "xdp")]
     pub backend: Backend,
@@ -273,7 +279,7 @@ fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
             args.connections
         );
     }
-    let threads = kernel_threads(args.workers, &args.cpus(), args.spin);
+    let threads = kernel_threads(args.workers, &args.cpus(), args.idle);
     let clock = Clock::start();
     kernel::on_threads(&threads, |worker, thread| {
         let outcome = kernel::run_client(plan, control, clock, worker, thread);
@@ -282,29 +288,30 @@ fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
         }
         outcome
     })?;
-    Ok(kernel_mode(args.spin).to_string())
+    Ok(kernel_mode(args.idle).to_string())
 }
 
 fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
     let Some(dev) = args.dev.clone() else {
         bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
     };
-    let run = XdpRun {
-        dev,
-        mode: args.mode,
+    // Connections in LAST-ACK or waiting for a lost FIN still hold their entry when the next is opened.
+    let flows_max = plan.share(0).saturating_mul(4).max(1_024);
+    let config = RunConfig {
+        mode: args.mode.into(),
         workers: args.workers,
         cpus: args.cpus(),
-        idle: if args.spin { Idle::Spin } else { Idle::Adaptive },
+        idle: args.idle.unwrap_or(Idle::Spin).into(),
         sources: plan.sources.clone(),
-        listen: None,
-        // Connections in LAST-ACK or waiting for a lost FIN still hold their entry when the next is opened.
-        flows_max: plan.share(0).saturating_mul(4).max(1024),
-        control: Arc::clone(control),
+        connects: true,
+        source_ports: args.source_ports.clone(),
+        limits: Limits { flows_max, ..Limits::default() },
+        ..RunConfig::new(&dev)
     };
     let congestion = match args.cc {
         Some(Congestion::NewReno) | None => CongestionAlgorithm::NewReno,
     };
     let options = FlowOptions { congestion, nagle: false, ..FlowOptions::default() };
     let factory = |_| Client::new(Arc::clone(plan), Arc::clone(control), options);
-    run_xdp(&run, factory, |mode| std::eprintln!("mode: {mode}"))
+    run_xdp(&config, control, factory, || {}).map(|(mode, _)| mode)
 }

@@ -3,6 +3,7 @@
 
 use std::format;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::string::{String, ToString};
 use std::time::Duration;
 use std::vec::Vec;
@@ -68,6 +69,25 @@ pub(super) fn targets(text: &str) -> Result<List<SocketAddr>, String> {
         return Err(format!("{ports} is not a range of ports: it begins at 1 and does not run backwards"));
     }
     Ok(List((first..=last).map(|port| SocketAddr::new(ip, port)).collect()))
+}
+
+/// As [`targets`]; a single port may also be 0, for one that the kernel chooses.
+pub(super) fn listen(text: &str) -> Result<List<SocketAddr>, String> {
+    match text.parse() {
+        Ok(addr) => Ok(List(Vec::from([addr]))),
+        Err(_) => targets(text),
+    }
+}
+
+/// `FIRST-LAST`.
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let usage = || format!("{text:?} is not a range of ports such as 10000-19999");
+    let (first, last) = text.split_once('-').ok_or_else(usage)?;
+    let (first, last): (u16, u16) = (first.parse().map_err(|_| usage())?, last.parse().map_err(|_| usage())?);
+    if first == 0 || first > last {
+        return Err(usage());
+    }
+    Ok(first..=last)
 }
 
 /// `A,B` or `PREFIX/LEN`, or both mixed.

@@ -14,9 +14,12 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::parse::{self, Backend, List};
-use super::xdp::{Idle, Mode, XdpRun, run_xdp};
+use super::xdp::{Idle, Mode, run_xdp};
 use crate::load::kernel::{self, Listener, Thread};
 use crate::load::{CloseSide, Control, Environment, ServeApp, Server, Site, cpu_seconds};
+use crate::runtime::RunConfig;
+use crate::stack::{Limits, Listen};
+use crate::tcp::FlowOptions;
 
 /// What the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,9 +49,9 @@ pub struct Args {
     /// Interface whose frames are taken; needed with --backend xdp
     #[arg(long, value_name = "IF")]
     pub dev: Option<String>,
-    /// Address and port to listen on; one of the interface's addresses
-    #[arg(long, value_name = "IP:PORT")]
-    pub listen: SocketAddr,
+    /// Address and port, or ports, to listen on; one of the interface's addresses
+    #[arg(long, value_name = "IP:PORT[-PORT]", value_parser = parse::listen)]
+    listen: List<SocketAddr>,
     /// What to speak
     #[arg(long, value_enum, default_value = "http")]
     pub app: ServerKind,
@@ -70,9 +73,9 @@ pub struct Args {
     /// CPUs of the workers, in turn (0,2-3); the scheduler chooses where none is named
     #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
     cpus: Option<List<usize>>,
-    /// Never sleep: lowest latency, a whole core per worker
-    #[arg(long)]
-    pub spin: bool,
+    /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
+    #[arg(long, value_enum)]
+    pub idle: Option<Idle>,
     /// Whose TCP to use
     #[arg(long, value_enum, default_value = "xdp")]
     pub backend: Backend,
@@ -108,8 +111,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let app = args.serve_app()?;
     let control = stop_on_signal()?;
     let (backend, listen, mode) = match args.backend {
-        Backend::Kernel => ("kernel", run_kernel(&args, &app, &control)?, kernel_mode(args.spin).to_string()),
-        Backend::Xdp => ("xdp", args.listen, run_engine(&args, &app, &control)?),
+        Backend::Kernel => ("kernel", run_kernel(&args, &app, &control)?, kernel_mode(args.idle).to_string()),
+        Backend::Xdp => ("xdp", args.listen.0[0], run_engine(&args, &app, &control)?),
     };
     let Some(path) = &args.json else { return Ok(()) };
     let counters = control.counters().map(|c| c.nonzero().map(|(name, n)| (name.to_string(), n)).collect());
@@ -149,60 +152,70 @@ impl Args {
 fn run_kernel(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Result<SocketAddr> {
     let files = kernel::raise_file_limit();
     let slots = args.max_connections.min(u32::try_from(files).unwrap_or(u32::MAX));
-    let first = Listener::bind(args.listen)?;
-    // A port chosen by the kernel is chosen once, and the other workers share it.
-    let addr = first.addr();
-    let mut listeners = Vec::from([first]);
-    for _ in 1..args.workers {
-        listeners.push(Listener::bind(addr)?);
+    let mut addrs = args.listen.0.clone();
+    let mut workers = Vec::new();
+    for _ in 0..args.workers {
+        let listeners = addrs.iter().map(|&addr| Listener::bind(addr)).collect::<Result<Vec<_>, _>>()?;
+        // A port chosen by the kernel is chosen once, and the other workers share it.
+        addrs = listeners.iter().map(Listener::addr).collect();
+        workers.push(listeners);
     }
-    say_ready(addr)?;
+    say_ready(&addrs)?;
     let cpus = args.cpus.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
-    let threads = kernel_threads(args.workers, cpus, args.spin);
+    let threads = kernel_threads(args.workers, cpus, args.idle);
     kernel::on_threads(&threads, |worker, thread| {
-        let outcome = kernel::run_server(app, &listeners[usize::from(worker)], slots, control, thread);
+        let outcome = kernel::run_server(app, &workers[usize::from(worker)], slots, control, thread);
         // Whoever fails takes the others along, or the server would live on with fewer workers unseen.
         control.stop();
         outcome
     })?;
-    Ok(addr)
+    Ok(addrs[0])
 }
 
 fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Result<String> {
     let Some(dev) = args.dev.clone() else {
         bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
     };
-    let run = XdpRun {
-        dev,
-        mode: args.mode,
+    let addrs = &args.listen.0;
+    let ports = addrs[0].port()..=addrs[addrs.len() - 1].port();
+    if ports.contains(&0) {
+        bail!("--backend xdp needs a port: name one in --listen {}:PORT", addrs[0].ip());
+    }
+    let options = FlowOptions { nagle: false, ..FlowOptions::default() };
+    let config = RunConfig {
+        mode: args.mode.into(),
         workers: args.workers,
         cpus: args.cpus.clone().map(|list| list.0).unwrap_or_default(),
-        idle: if args.spin { Idle::Spin } else { Idle::Adaptive },
-        sources: Vec::new(),
-        listen: Some(args.listen),
-        flows_max: args.max_connections,
-        control: Arc::clone(control),
+        idle: args.idle.unwrap_or(Idle::Spin).into(),
+        listen: Vec::from([Listen { ports, options, ..Listen::new(addrs[0].ip(), 0) }]),
+        limits: Limits { flows_max: args.max_connections, ..Limits::default() },
+        ..RunConfig::new(&dev)
     };
-    let factory = |_| Server::new(app.clone(), args.max_connections, Arc::clone(control));
-    run_xdp(&run, factory, |mode| {
-        // Nothing depends on the line but the one who waits for it, and that one is gone if it fails.
-        let _ = say_ready(args.listen);
-        std::eprintln!("mode: {mode}");
-    })
+    let factory = |_| Server::new(app.clone(), args.max_connections);
+    // Nothing depends on the line but the one who waits for it, and that one is gone if it fails.
+    let on_ready = || drop(say_ready(addrs));
+    run_xdp(&config, control, factory, on_ready).map(|(mode, _)| mode)
 }
 
-fn say_ready(addr: SocketAddr) -> anyhow::Result<()> {
+fn say_ready(addrs: &[SocketAddr]) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    writeln!(out, "ready on {addr}").and_then(|()| out.flush()).context("cannot write to standard output")
+    let range = match addrs {
+        [_] => String::new(),
+        _ => std::format!("-{}", addrs[addrs.len() - 1].port()),
+    };
+    writeln!(out, "ready on {}{range}", addrs[0])
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
 }
 
 /// What reports call the kernel backend's way of waiting.
-pub(super) fn kernel_mode(spin: bool) -> &'static str {
-    if spin { "epoll, spinning" } else { "epoll" }
+pub(super) fn kernel_mode(idle: Option<Idle>) -> &'static str {
+    if idle == Some(Idle::Spin) { "epoll, spinning" } else { "epoll" }
 }
 
 /// One thread per worker, on the CPUs in turn.
-pub(super) fn kernel_threads(workers: u16, cpus: &[usize], spin: bool) -> Vec<Thread> {
+pub(super) fn kernel_threads(workers: u16, cpus: &[usize], idle: Option<Idle>) -> Vec<Thread> {
+    let spin = idle == Some(Idle::Spin);
     let cpu = |worker: u16| (!cpus.is_empty()).then(|| cpus[usize::from(worker) % cpus.len()]);
     (0..workers).map(|worker| Thread { cpu: cpu(worker), spin }).collect()
 }

@@ -1,14 +1,16 @@
 //! The one place where the commands meet ringroad's own stack.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, SocketAddr};
 use std::string::String;
 use std::sync::Arc;
-use std::vec::Vec;
+use std::thread;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::io::xdp::XdpMode;
 use crate::load::Control;
+use crate::runtime::{self, Ready, RunConfig, RunEnd};
 use crate::stack::App;
 
 /// Which way frames are asked for.
@@ -25,51 +27,78 @@ pub enum Mode {
     ZeroCopy,
 }
 
+impl From<Mode> for XdpMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Auto => Self::Auto,
+            Mode::Native => Self::Native,
+            Mode::Generic => Self::Generic,
+            Mode::ZeroCopy => Self::ZeroCopy,
+        }
+    }
+}
+
 /// What a worker does when there is nothing to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Idle {
-    /// Looks again.
+    /// Look again: lowest latency, a whole core per worker.
     Spin,
-    /// Looks again for a while, then sleeps.
-    #[default]
+    /// Look again for a while, then sleep; over the kernel, sleep at once.
     Adaptive,
 }
 
-/// How the workers of one command run.
-#[derive(Clone, Debug)]
-pub struct XdpRun {
-    /// The interface.
-    pub dev: String,
-    /// How frames are asked for.
-    pub mode: Mode,
-    /// Workers, one queue each.
-    pub workers: u16,
-    /// The CPU of each worker; empty leaves it to the scheduler.
-    pub cpus: Vec<usize>,
-    /// What idle workers do.
-    pub idle: Idle,
-    /// Addresses that are ours besides the interface's own.
-    pub sources: Vec<IpAddr>,
-    /// Where to listen; `None` for a generator.
-    pub listen: Option<SocketAddr>,
-    /// Connections that each worker's flow table holds.
-    pub flows_max: u32,
-    /// Says when to stop, besides the application.
-    pub control: Arc<Control>,
+impl From<Idle> for runtime::Idle {
+    fn from(idle: Idle) -> Self {
+        match idle {
+            Idle::Spin => Self::Spin,
+            Idle::Adaptive => Self::Adaptive,
+        }
+    }
 }
 
-/// Runs one application object per worker until they stop; returns the mode that was obtained.
+/// Runs one application object per worker until they stop, or `control` says so; returns the mode that was
+/// obtained, in words, and how the workers ended.
 ///
-/// `on_ready` is called once, when every queue is bound and the listener listens.
+/// `on_ready` is called once, when everything listens.
 ///
 /// # Errors
 ///
 /// What keeps the stack from running on that interface, in one sentence.
-pub fn run_xdp<A: App + Send>(
-    run: &XdpRun,
-    factory: impl Fn(u16) -> A + Sync,
-    on_ready: impl FnOnce(&str),
-) -> anyhow::Result<String> {
-    let _ = (factory, on_ready);
-    anyhow::bail!("this build cannot run on {}: its AF_XDP runtime is missing; use --backend kernel", run.dev)
+pub(super) fn run_xdp<A: App + Send>(
+    config: &RunConfig,
+    control: &Arc<Control>,
+    factory: impl Fn(u16) -> A,
+    on_ready: impl FnOnce(),
+) -> anyhow::Result<(String, RunEnd)> {
+    /// How soon a Ctrl-C is noticed.
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let mut mode = String::new();
+    let end = runtime::run(config, factory, |ready| {
+        mode = describe(ready);
+        std::eprintln!("mode: {mode}");
+        let (handle, control) = (ready.handle.clone(), Arc::clone(control));
+        // Not joined: it ends with the run, or with the process.
+        thread::spawn(move || {
+            while !control.is_stopped() && !control.is_ended() {
+                thread::sleep(LOOK_EVERY);
+            }
+            handle.stop();
+        });
+        on_ready();
+    });
+    control.end();
+    let end = end?;
+    for worker in &end.workers {
+        control.leave_counters(&worker.counters);
+    }
+    Ok((mode, end))
+}
+
+/// The mode that was obtained, and what else was.
+fn describe(ready: &Ready) -> String {
+    let pages = if ready.huge_pages { ", huge pages" } else { "" };
+    let poll = if ready.busy_poll { ", busy polling" } else { "" };
+    let ports = ready.source_ports.as_ref();
+    let ports = ports.map_or_else(String::new, |p| std::format!(", source ports {}-{}", p.start(), p.end()));
+    std::format!("{}{pages}{poll}{ports}", ready.mode)
 }

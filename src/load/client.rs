@@ -48,7 +48,6 @@ impl Client {
         if generator.is_done() {
             if !self.left {
                 self.left = true;
-                self.control.leave_counters(cx.counters());
                 cx.stop();
             }
             return;

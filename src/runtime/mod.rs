@@ -1,14 +1,34 @@
-//! What the stack asks of the operating system while it runs: links, neighbours, namespaces, offloads.
+//! Threads, the clock, and what the stack asks of the operating system while it runs.
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `config`, `error` | how a stack is to run on an interface, and why it cannot |
+//! | `run` | brings a stack up, runs its workers, passes neighbours on, takes it down |
+//! | `worker` | one pinned thread, one queue, one engine: the loop |
+//! | `control`, `hand_over` | what other threads and workers may say to a worker |
+//! | `ports` | ports shared with the kernel |
+//! | `clock` | CLOCK_MONOTONIC |
 //! | `netlink` | links, addresses, routes and neighbours over rtnetlink |
 //! | `netns` | network namespaces: make, enter, remove |
 //! | `ethtool` | the one offload that an AF_XDP peer must be able to switch off |
 
+mod clock;
+mod config;
+mod control;
+mod error;
 pub mod ethtool;
+mod hand_over;
 pub mod netlink;
 pub mod netns;
+mod ports;
+mod run;
+mod worker;
+
+pub use config::{Idle, RunConfig};
+pub use control::Handle;
+pub use error::RunError;
+pub use run::{Ready, RunEnd, run};
+pub use worker::WorkerEnd;
 
 /// What to add to an error that root would not have seen.
 fn root_hint(error: &std::io::Error) -> &'static str {

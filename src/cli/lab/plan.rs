@@ -212,7 +212,7 @@ impl Run {
             self.add_load(settings, add);
         }
         if self.pairing.spin {
-            line.push("--spin".to_owned());
+            line.extend(["--idle".to_owned(), "spin".to_owned()]);
         }
         line
     }

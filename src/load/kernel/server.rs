@@ -57,21 +57,26 @@ impl Listener {
 /// When epoll cannot be used.
 pub fn run_server(
     app: &ServeApp,
-    listener: &Listener,
+    listeners: &[Listener],
     slots: u32,
     control: &Control,
     thread: Thread,
 ) -> anyhow::Result<()> {
     let mut table = Table::new(slots as usize, Clock::start()).context("cannot make an epoll")?;
-    table.watch_listener(&listener.fd).context("cannot watch the listening socket")?;
+    for (number, listener) in (0..).zip(listeners) {
+        table.watch_listener(number, &listener.fd).context("cannot watch a listening socket")?;
+    }
     let mut service = Service::new(app.clone(), slots as usize);
     let mut vacant: Vec<u32> = (0..slots).rev().collect();
     let timeout = if thread.spin { Duration::ZERO } else { NAP };
-    let mut accept = true;
+    let mut put_off = Vec::with_capacity(listeners.len());
     while !control.is_stopped() {
-        accept |= table.turn(timeout, &mut service).context("cannot wait in epoll")?;
-        if accept {
-            accept = accept_all(listener, &mut table, &mut service, &mut vacant);
+        table.turn(timeout, &mut service).context("cannot wait in epoll")?;
+        while let Some(number) = table.take_accepting().or_else(|| put_off.pop()) {
+            if accept_all(&listeners[number], &mut table, &mut service, &mut vacant) {
+                put_off.push(number);
+                break;
+            }
         }
         table.bury(&mut service, |slot| vacant.push(slot));
     }

@@ -33,8 +33,9 @@ const READS_PER_TURN: u32 = 16;
 const SENT_PER_TURN: usize = 1 << 20;
 /// Events taken from epoll at a time.
 const EVENTS: usize = 256;
-/// The token of what is not in the table: the listener.
-pub(super) const LISTENER: u64 = u64::MAX;
+/// Tokens from here on are of what is not in the table: the listeners, by number. No generation of a slot
+/// comes so far.
+const LISTENERS: u64 = u64::MAX << 16;
 
 /// The sockets of one worker, by slot.
 pub(super) struct Table {
@@ -53,6 +54,8 @@ pub(super) struct Table {
 struct Lists {
     ended: Vec<u32>,
     again: Vec<u32>,
+    /// Numbers of listeners, not slots.
+    accepting: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -90,9 +93,15 @@ impl Table {
         })
     }
 
-    /// Has epoll report a listening socket under [`LISTENER`].
-    pub(super) fn watch_listener(&self, fd: &OwnedFd) -> Result<(), Errno> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)
+    /// Has epoll report a listening socket; [`Table::take_accepting`] gives its number then.
+    pub(super) fn watch_listener(&self, number: u16, fd: &OwnedFd) -> Result<(), Errno> {
+        let token = EventData::new_u64(LISTENERS | u64::from(number));
+        epoll::add(&self.epoll, fd, token, EventFlags::IN | EventFlags::ET)
+    }
+
+    /// A listener that has something to accept.
+    pub(super) fn take_accepting(&mut self) -> Option<usize> {
+        self.lists.accepting.pop()
     }
 
     /// Puts a socket into a vacant slot, not yet registered.
@@ -144,8 +153,8 @@ impl Table {
         }
     }
 
-    /// Waits at most `timeout` and handles what happened; whether the listener has something.
-    pub(super) fn turn<H: Handler>(&mut self, timeout: Duration, handler: &mut H) -> Result<bool, Errno> {
+    /// Waits at most `timeout` and handles what happened.
+    pub(super) fn turn<H: Handler>(&mut self, timeout: Duration, handler: &mut H) -> Result<(), Errno> {
         let timeout = if self.lists.again.is_empty() { timeout } else { Duration::ZERO };
         let timeout = Timespec::try_from(timeout).map_err(|_| Errno::INVAL)?;
         self.events.clear();
@@ -159,17 +168,16 @@ impl Table {
             self.handle(slot, EventFlags::OUT, handler);
         }
         self.turn = turn;
-        let mut accept = false;
         for event in &events {
             let word = event.data.u64();
-            if word == LISTENER {
-                accept = true;
+            if word >= LISTENERS {
+                self.lists.accepting.push((word & 0xffff) as usize);
             } else if let Some(slot) = self.slot_of(word) {
                 self.handle(slot, event.flags, handler);
             }
         }
         self.events = events;
-        Ok(accept)
+        Ok(())
     }
 
     /// Tells of every connection that ended, and closes its socket; which slots those are goes to `vacated`.

@@ -1,0 +1,189 @@
+//! Ports shared with the kernel: held where we listen, chosen apart where we connect.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::string::String;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
+
+use super::RunError;
+
+/// Ports below this are for well-known services.
+const FIRST_PORT: u16 = 1_024;
+
+/// Binds a kernel socket to `addr` and does not listen: no other program can have the port meanwhile, and
+/// the kernel answers nothing there.
+///
+/// # Errors
+///
+/// [`RunError::PortTaken`] where a program has it, [`RunError::Hold`] for anything else.
+pub(super) fn hold(addr: SocketAddr) -> Result<OwnedFd, RunError> {
+    let try_bind = |reuse: bool| -> Result<OwnedFd, Errno> {
+        let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&fd, sockopt::ReuseAddr, &reuse)?;
+        if addr.is_ipv6() {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+        }
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
+        setsockopt(&fd, sockopt::ReuseAddr, &false)?;
+        Ok(fd)
+    };
+    // The second try gets past connections of a former owner that are still in the kernel's TIME-WAIT.
+    try_bind(false).or_else(|_| try_bind(true)).map_err(|errno| match errno {
+        Errno::EADDRINUSE => RunError::PortTaken { addr },
+        errno => RunError::Hold { addr, source: io::Error::from(errno) },
+    })
+}
+
+/// The source ports of active opens: `wanted` if the kernel has no use for any of them, else the widest run
+/// of ports that it has no use for.
+///
+/// `exclusive` says that the kernel does not choose these addresses for its own connections, so that its
+/// ephemeral range does not matter.
+///
+/// # Errors
+///
+/// [`RunError::SourcePorts`] or [`RunError::NoSourcePorts`].
+pub(super) fn source_ports(
+    wanted: Option<&RangeInclusive<u16>>,
+    exclusive: bool,
+    sources: &[IpAddr],
+) -> Result<RangeInclusive<u16>, RunError> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let ephemeral =
+        if exclusive { None } else { parse_range(&read("/proc/sys/net/ipv4/ip_local_port_range")) };
+    let sockets = read("/proc/thread-self/net/tcp") + &read("/proc/thread-self/net/tcp6");
+    choose(wanted, ephemeral.as_ref(), &bound_ports(&sockets, sources))
+}
+
+fn choose(
+    wanted: Option<&RangeInclusive<u16>>,
+    ephemeral: Option<&RangeInclusive<u16>>,
+    bound: &BTreeSet<u16>,
+) -> Result<RangeInclusive<u16>, RunError> {
+    let is_kernels = |port: &u16| ephemeral.is_some_and(|range| range.contains(port)) || bound.contains(port);
+    if let Some(range) = wanted {
+        return match range.clone().find(is_kernels) {
+            None => Ok(range.clone()),
+            Some(taken) => Err(RunError::SourcePorts { first: *range.start(), last: *range.end(), taken }),
+        };
+    }
+    let mut best: Option<RangeInclusive<u16>> = None;
+    let mut run: Option<RangeInclusive<u16>> = None;
+    for port in FIRST_PORT..=u16::MAX {
+        run = match run {
+            _ if is_kernels(&port) => None,
+            Some(run) => Some(*run.start()..=port),
+            None => Some(port..=port),
+        };
+        if let Some(run) = &run
+            && best.as_ref().is_none_or(|best| run.len() > best.len())
+        {
+            best = Some(run.clone());
+        }
+    }
+    best.ok_or(RunError::NoSourcePorts)
+}
+
+fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+    Some(numbers.next()??..=numbers.next()??)
+}
+
+/// The local ports in the kernel's table of TCP sockets that are bound to one of `addrs`, or to all.
+fn bound_ports(table: &str, addrs: &[IpAddr]) -> BTreeSet<u16> {
+    /// TIME-WAIT: nobody's any more, and not in the way of another address pair.
+    const TIME_WAIT: &str = "06";
+    let locals: BTreeSet<String> = addrs.iter().map(|&addr| table_form(addr)).collect();
+    let entry = |line: &str| -> Option<u16> {
+        let mut fields = line.split_whitespace().skip(1);
+        let (addr, port) = fields.next()?.split_once(':')?;
+        let state = fields.nth(1)?;
+        let mine = addr.bytes().all(|digit| digit == b'0') || locals.contains(addr);
+        (mine && state != TIME_WAIT).then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    table.lines().filter_map(entry).collect()
+}
+
+/// An address as `/proc/net/tcp` prints it: 32-bit words in the machine's byte order.
+fn table_form(addr: IpAddr) -> String {
+    let word = |octets: &[u8]| {
+        let octets = <[u8; 4]>::try_from(octets).expect("four octets");
+        std::format!("{:08X}", u32::from_ne_bytes(octets))
+    };
+    match addr {
+        IpAddr::V4(v4) => word(&v4.octets()),
+        IpAddr::V6(v6) => v6.octets().chunks(4).map(word).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    #[test]
+    fn source_ports_are_the_widest_run_that_the_kernel_leaves() {
+        let bound = BTreeSet::from([8_080]);
+        for (ephemeral, want) in [
+            (Some(32_768..=60_999), 8_081..=32_767),
+            (Some(1_024..=65_000), 65_001..=65_535),
+            (None, 8_081..=65_535),
+        ] {
+            let got = choose(None, ephemeral.as_ref(), &bound).expect("a run");
+            assert_eq!(got, want, "{ephemeral:?}");
+        }
+        let all = FIRST_PORT..=u16::MAX;
+        assert!(matches!(choose(None, Some(&all), &bound), Err(RunError::NoSourcePorts)));
+    }
+
+    #[test]
+    fn wanted_ports_are_refused_where_the_kernel_has_one() {
+        let (ephemeral, bound) = (32_768..=60_999, BTreeSet::from([8_080]));
+        for (wanted, want) in
+            [(10_000..=20_000, None), (8_000..=8_100, Some(8_080)), (30_000..=40_000, Some(32_768))]
+        {
+            let taken = match choose(Some(&wanted), Some(&ephemeral), &bound) {
+                Ok(range) => {
+                    assert_eq!(range, wanted);
+                    None
+                }
+                Err(RunError::SourcePorts { taken, .. }) => Some(taken),
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(taken, want, "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn bound_ports_are_read_from_the_kernels_table() {
+        let table = "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A\n   \
+                     1: 00000000:0016 00000000:0000 0A\n   2: 0200000A:0050 00000000:0000 0A\n   \
+                     3: 0100007F:1F91 0200000A:0050 06\n";
+        let mine = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        assert_eq!(bound_ports(table, &mine), BTreeSet::from([8_080, 22]));
+    }
+
+    #[test]
+    fn a_held_port_is_nobody_elses_and_a_taken_one_is_refused() {
+        let held = hold("127.0.0.1:0".parse().expect("address")).expect("any port");
+        let addr: SockaddrStorage =
+            nix::sys::socket::getsockname(held.as_raw_fd()).expect("a bound socket has a name");
+        let port = addr.as_sockaddr_in().expect("IPv4").port();
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        assert!(TcpListener::bind(addr).is_err());
+        drop(held);
+        let listener = TcpListener::bind(addr).expect("free again");
+        assert!(matches!(hold(addr), Err(RunError::PortTaken { .. })));
+        drop(listener);
+    }
+}

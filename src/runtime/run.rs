@@ -1,0 +1,338 @@
+//! Brings a stack up on an interface, runs it, and takes it down again.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, OwnedFd};
+use std::string::String;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use std::vec::Vec;
+
+use super::clock;
+use super::config::RunConfig;
+use super::control::{Handle, Mailbox};
+use super::error::RunError;
+use super::netlink::{self, Interface, NeighbourMonitor};
+use super::ports;
+use super::worker::{Worker, WorkerEnd};
+use crate::base::HashKey;
+use crate::io::xdp::{Nic, Queue, QueueOptions, Steering, XdpMode};
+use crate::stack::{App, Engine, EngineConfig, Owners, Route, Routes};
+use crate::wire::Mac;
+
+/// A stack that is about to run.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The mode that was obtained.
+    pub mode: XdpMode,
+    /// Whether the frames lie on huge pages.
+    pub huge_pages: bool,
+    /// Whether the driver is busy-polled.
+    pub busy_poll: bool,
+    /// The source ports of active opens, where there are any.
+    pub source_ports: Option<RangeInclusive<u16>>,
+    /// For other threads.
+    pub handle: Handle,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunEnd {
+    /// Each worker's end.
+    pub workers: Vec<WorkerEnd>,
+    /// The program's verdicts, by name.
+    pub verdicts: Vec<(&'static str, u64)>,
+}
+
+/// Runs one application object per worker, made by `factory`, until each has asked to stop or
+/// [`Handle::stop`] was called.
+///
+/// `on_ready` is called once, when every listener listens.
+///
+/// # Errors
+///
+/// One sentence on what is wrong and what to do about it; nothing is left behind on the interface.
+pub fn run<A: App + Send>(
+    config: &RunConfig,
+    factory: impl Fn(u16) -> A,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<RunEnd, RunError> {
+    let interface = netlink::interface(&config.dev)?;
+    let nic = Nic::open(&config.dev)?;
+    let cpus = check(config, &interface, &nic)?;
+    let _held = hold_ports(config, &interface)?;
+    let source_ports = source_ports(config, &interface)?;
+    let monitor = NeighbourMonitor::open(interface.index)?;
+
+    let mut steering = Steering::load()?;
+    let attached = steering.attach(&nic, config.mode)?;
+    let queues = (0..u32::from(config.workers))
+        .map(|queue| Queue::open(&nic, QueueOptions::new(queue, config.mode, attached)))
+        .collect::<Result<Vec<Queue>, _>>()?;
+    for queue in &queues {
+        steering.set_xsk(queue.index(), queue.as_fd())?;
+    }
+    let handle = handle(config, &nic)?;
+    let ready = Ready {
+        mode: queues[0].mode(),
+        huge_pages: queues.iter().all(Queue::is_huge),
+        busy_poll: queues.iter().all(Queue::is_busy_polled),
+        source_ports: config.connects.then(|| source_ports.clone()),
+        handle: handle.clone(),
+    };
+    let engine_config = engine_config(config, &interface, &nic, source_ports.clone())?;
+    let workers = make_workers(config, queues, &engine_config, &handle, factory)?;
+    take_endpoints(config, &interface, &mut steering, &source_ports)?;
+    on_ready(&ready);
+    let ends = work(workers, &cpus, &interface, monitor, &handle)?;
+    Ok(RunEnd { workers: ends, verdicts: steering.verdict_counters()? })
+}
+
+/// Whether workers, queues, addresses and CPUs go together; returns the CPU of each worker.
+fn check(config: &RunConfig, interface: &Interface, nic: &Nic) -> Result<Vec<Option<usize>>, RunError> {
+    if u32::from(config.workers) != nic.rx_queues {
+        let (queues, workers) = (nic.rx_queues, config.workers);
+        return Err(RunError::Queues { dev: config.dev.clone(), queues, workers });
+    }
+    if interface.addresses.is_empty() {
+        return Err(RunError::NoAddress { dev: config.dev.clone() });
+    }
+    let listened = config.listen.iter().map(|listen| listen.address).filter(|addr| !addr.is_unspecified());
+    for addr in listened.chain(config.sources.iter().copied()) {
+        if !interface.addresses.iter().any(|&(own, _)| own == addr) {
+            return Err(RunError::NotLocal { addr, dev: config.dev.clone() });
+        }
+    }
+    let allowed: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    if let Some(&cpu) = config.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        let allowed = allowed.iter().map(|cpu| std::format!("{cpu}")).collect::<Vec<String>>().join(",");
+        return Err(RunError::NoSuchCpu { cpu, allowed });
+    }
+    let cpu = |worker: u16| config.cpus.get(usize::from(worker) % config.cpus.len().max(1)).copied();
+    Ok((0..config.workers).map(cpu).collect())
+}
+
+/// The interface's addresses that a listener's address means.
+fn addresses_of(address: IpAddr, interface: &Interface) -> Vec<IpAddr> {
+    if !address.is_unspecified() {
+        return Vec::from([address]);
+    }
+    let own = interface.addresses.iter().map(|&(own, _)| own);
+    own.filter(|own| own.is_ipv4() == address.is_ipv4()).collect()
+}
+
+fn hold_ports(config: &RunConfig, interface: &Interface) -> Result<Vec<OwnedFd>, RunError> {
+    let mut held = Vec::new();
+    for listen in &config.listen {
+        for addr in addresses_of(listen.address, interface) {
+            for port in listen.ports.clone() {
+                held.push(ports::hold(SocketAddr::new(addr, port))?);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// The addresses from which active opens are made.
+fn sources(config: &RunConfig, interface: &Interface) -> Vec<IpAddr> {
+    match config.sources.as_slice() {
+        [] => interface.addresses.iter().map(|&(own, _)| own).collect(),
+        sources => sources.to_vec(),
+    }
+}
+
+fn source_ports(config: &RunConfig, interface: &Interface) -> Result<RangeInclusive<u16>, RunError> {
+    if !config.connects {
+        // Nothing is opened actively, so the range is empty.
+        return Ok(RangeInclusive::new(1, 0));
+    }
+    // The kernel sends from an interface's first address of a family unless it is told otherwise; the
+    // others, named by the user, are the user's to give away.
+    let first = |v4: bool| interface.addresses.iter().map(|a| a.0).find(|own| own.is_ipv4() == v4);
+    let exclusive = !config.sources.is_empty()
+        && config.sources.iter().all(|&source| Some(source) != first(source.is_ipv4()));
+    ports::source_ports(config.source_ports.as_ref(), exclusive, &sources(config, interface))
+}
+
+fn handle(config: &RunConfig, nic: &Nic) -> Result<Handle, RunError> {
+    // The MTU, and a link header with room for tags.
+    let frame_len = usize::try_from(nic.mtu).expect("an MTU fits memory") + 32;
+    let mailboxes = (0..config.workers).map(|_| Mailbox::new(frame_len)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Handle { mailboxes: Arc::new(mailboxes) })
+}
+
+fn engine_config(
+    config: &RunConfig,
+    interface: &Interface,
+    nic: &Nic,
+    source_ports: RangeInclusive<u16>,
+) -> Result<EngineConfig, RunError> {
+    let mut routes = netlink::routes(interface.index)?;
+    // Of equally long prefixes the engine takes the last.
+    routes.sort_by_key(|route| std::cmp::Reverse(route.metric));
+    let routes = routes.into_iter().map(|route| Route {
+        destination: route.destination,
+        prefix_len: route.prefix_len,
+        gateway: route.gateway,
+        source: route.preferred_source,
+    });
+    Ok(EngineConfig {
+        limits: config.limits,
+        tcp: config.tcp,
+        mac: Mac(nic.mac),
+        mtu: u16::try_from(nic.mtu).unwrap_or(u16::MAX),
+        routes: Routes {
+            addresses: interface.addresses.iter().map(|&(own, _)| own).collect(),
+            routes: routes.collect(),
+        },
+        source_ports,
+        worker: 0,
+        owners: owners(config, nic),
+        verify_checksums: config.verify_checksums,
+        secret: secret()?,
+    })
+}
+
+fn owners(config: &RunConfig, nic: &Nic) -> Owners {
+    match &nic.rss {
+        _ if config.workers == 1 => Owners::One,
+        Some(rss) if !rss.indirection.is_empty() => {
+            let queue = |&queue: &u32| u16::try_from(queue).unwrap_or(0) % config.workers;
+            let indirection = rss.indirection.iter().map(queue).collect();
+            Owners::Toeplitz { key: rss.key.clone(), indirection }
+        }
+        _ => Owners::Hash { workers: config.workers },
+    }
+}
+
+fn secret() -> Result<HashKey, RunError> {
+    let mut halves = [[0u8; 8]; 2];
+    File::open("/dev/urandom")
+        .and_then(|mut random| halves.iter_mut().try_for_each(|half| random.read_exact(half)))
+        .map_err(|source| RunError::Os { action: "read /dev/urandom", source })?;
+    Ok(HashKey::new(u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])))
+}
+
+fn make_workers<A: App>(
+    config: &RunConfig,
+    queues: Vec<Queue>,
+    engine_config: &EngineConfig,
+    handle: &Handle,
+    factory: impl Fn(u16) -> A,
+) -> Result<Vec<Worker<A>>, RunError> {
+    let yields = usize::from(config.workers) > thread::available_parallelism().map_or(1, usize::from);
+    let make = |(number, queue): (u16, Queue)| {
+        let engine_config = EngineConfig { worker: number, ..engine_config.clone() };
+        let mut engine = Engine::new(engine_config, clock::now());
+        for listen in &config.listen {
+            let addr = SocketAddr::new(listen.address, *listen.ports.start());
+            engine.listen(listen).map_err(|_| RunError::ListenTwice { addr })?;
+        }
+        let (handle, idle, drain) = (handle.clone(), config.idle, config.drain);
+        Ok(Worker { queue, engine, app: factory(number), number, handle, idle, yields, drain })
+    };
+    (0..config.workers).zip(queues).map(make).collect()
+}
+
+/// From here on the kernel does not see our segments any more.
+fn take_endpoints(
+    config: &RunConfig,
+    interface: &Interface,
+    steering: &mut Steering,
+    source_ports: &RangeInclusive<u16>,
+) -> Result<(), RunError> {
+    for listen in &config.listen {
+        for addr in addresses_of(listen.address, interface) {
+            match (*listen.ports.start(), *listen.ports.end()) {
+                (first, last) if first == last => steering.add_endpoint(addr, first)?,
+                (first, last) => steering.add_range(addr, first, last)?,
+            }
+        }
+    }
+    if config.connects {
+        for addr in sources(config, interface) {
+            steering.add_range(addr, *source_ports.start(), *source_ports.end())?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the workers on their CPUs, and the neighbours' news on this thread, until all have ended.
+fn work<A: App + Send>(
+    workers: Vec<Worker<A>>,
+    cpus: &[Option<usize>],
+    interface: &Interface,
+    mut monitor: NeighbourMonitor,
+    handle: &Handle,
+) -> Result<Vec<WorkerEnd>, RunError> {
+    for (addr, mac) in netlink::neighbours(interface.index)? {
+        handle.mailboxes.iter().for_each(|mailbox| mailbox.tell_neighbour(addr, Mac(mac)));
+    }
+    thread::scope(|scope| {
+        let start = |(worker, &cpu): (Worker<A>, &Option<usize>)| {
+            let name = std::format!("ringroad-{}", worker.number);
+            let run = move || run_pinned(worker, cpu);
+            thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, run)
+                .map_err(|source| RunError::Os { action: "start a worker", source })
+        };
+        let threads: Result<Vec<_>, _> = workers.into_iter().zip(cpus).map(start).collect();
+        let threads = threads.inspect_err(|_| handle.stop())?;
+        let is_over = || threads.iter().all(thread::ScopedJoinHandle::is_finished);
+        let told = tell_neighbours(interface, &mut monitor, handle, is_over);
+        let ends = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        let ends = ends.collect::<Result<Vec<_>, _>>()?;
+        told.map(|()| ends)
+    })
+}
+
+fn run_pinned<A: App>(worker: Worker<A>, cpu: Option<usize>) -> Result<WorkerEnd, RunError> {
+    let handle = worker.handle.clone();
+    if let Some(id) = cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+    // Whoever fails takes the others along.
+    worker.run().inspect_err(|_| handle.stop())
+}
+
+/// Passes on what the kernel learns of neighbours, and asks it for those that workers want.
+fn tell_neighbours(
+    interface: &Interface,
+    monitor: &mut NeighbourMonitor,
+    handle: &Handle,
+    is_over: impl Fn() -> bool,
+) -> Result<(), RunError> {
+    /// Between looks: short enough that a first SYN hardly waits, long enough to cost nothing.
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    /// Looks between two requests for the same neighbour: the kernel itself asks once a second.
+    const ASK_EVERY: u32 = 200;
+
+    let mut asked: Vec<(IpAddr, u32)> = Vec::new();
+    while !is_over() {
+        for change in monitor.poll().inspect_err(|_| handle.stop())? {
+            let Some(mac) = change.mac else { continue };
+            handle.mailboxes.iter().for_each(|mailbox| mailbox.tell_neighbour(change.address, Mac(mac)));
+        }
+        asked.retain_mut(|(_, looks)| {
+            *looks += 1;
+            *looks < ASK_EVERY
+        });
+        for mailbox in handle.mailboxes.iter() {
+            while let Some(addr) = mailbox.wanted.pop() {
+                if !asked.iter().any(|&(known, _)| known == addr) {
+                    asked.push((addr, 0));
+                    // An address that cannot be asked for stays unresolved, and the connection times out.
+                    let _ = netlink::resolve(addr, interface);
+                }
+            }
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
