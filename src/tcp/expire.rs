@@ -45,6 +45,7 @@ impl Tcb {
             // How often is not bounded here: the user timer ends the attempt.
             self.back_off(env);
             self.snd.cursor = self.snd.iss;
+            self.start_retransmit_timer(env.now);
             return None;
         }
         if self.snd.wnd == 0 || self.snd.flight() == 0 {
@@ -62,6 +63,8 @@ impl Tcb {
         self.back_off(env);
         self.repair = false;
         self.snd.cursor = self.snd.una;
+        // RFC 6298 (5.6); and the segment may have to wait for a frame, so not only when it leaves.
+        self.start_retransmit_timer(env.now);
         (self.timeouts == env.config.r1).then_some(Report::R1)
     }
 
@@ -81,6 +84,7 @@ impl Tcb {
         self.probes = self.probes.saturating_add(1);
         self.snd.cursor = self.snd.una;
         self.force = true;
+        self.start_retransmit_timer(env.now);
     }
 
     fn give_up(&mut self, env: &mut Env<'_>) {

@@ -336,10 +336,29 @@ impl Tcb {
                 || self.state.may_send()
                 || self.fin != Fin::None;
             assert!(may_send, "{:?} without FIN", self.state);
-            let unguarded = self.snd.flight() > 0 && !self.timers.is_set(Timer::Retransmit);
-            assert!(!unguarded, "octets in flight and no timer: {:?}", self.snd);
+            let guarded = self.timers.is_set(Timer::Retransmit) || self.is_half_open();
+            assert!(guarded || self.snd.flight() == 0, "octets in flight and no timer: {:?}", self.snd);
         }
         assert!(self.rcv.fin.is_none_or(|fin| self.rcv.nxt.at_or_before(fin + 1)), "{:?}", self.rcv);
+    }
+
+    /// What must hold once [`Tcb::poll_segment`] has nothing more to say; for tests and simulations.
+    ///
+    /// # Panics
+    ///
+    /// When something waits to be sent or acknowledged that no timer will ever bring out.
+    pub fn check_drained(&self) {
+        let waiting = !self.send_buf.is_empty() || matches!(self.fin, Fin::Queued | Fin::Sent);
+        if self.closed.is_none() && (waiting || !self.state.is_synchronized()) {
+            let guarded = self.timers.is_set(Timer::Retransmit) || self.is_half_open();
+            assert!(guarded, "waits for nothing: {self:?}");
+        }
+        assert!(!self.force && !self.repair && self.acks_owed == 0, "{self:?}");
+    }
+
+    /// Whether it was made for a segment that has not established it: `HalfOpen` has the timer.
+    fn is_half_open(&self) -> bool {
+        self.state == State::SynReceived && !self.timers.is_set(Timer::User)
     }
 
     /// The sequence number of the first octet in the send buffer.
