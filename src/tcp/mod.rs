@@ -40,6 +40,8 @@ mod send_buf;
 mod settings;
 mod state;
 mod tcb;
+#[cfg(test)]
+mod tests;
 mod time_wait;
 mod timers;
 mod user;

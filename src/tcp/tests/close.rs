@@ -1,0 +1,329 @@
+//! Every way a connection ends (RFC 9293 §3.6, §3.10.4, §3.10.5).
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+
+use super::*;
+use crate::base::{Counter, DropReason};
+use crate::tcp::tcb::Fin;
+use crate::tcp::{CloseReason, State};
+use crate::wire::Control;
+
+#[test]
+fn an_active_close_in_four_segments() {
+    let mut host = Host::established();
+    host.close();
+    host.expect("FA 1+0 ack 1");
+    host.expect_state(State::FinWait1);
+    host.recv(a(1, 2));
+    host.expect_state(State::FinWait2);
+    host.expect_nothing();
+    host.recv(fa(1, 2));
+    host.expect_state(State::TimeWait);
+    host.expect("A 2+0 ack 2");
+    host.expect_nothing();
+}
+
+#[test]
+fn an_active_close_in_three_segments() {
+    let mut host = Host::established();
+    host.close();
+    host.expect("FA 1+0 ack 1");
+    host.recv(fa(1, 2));
+    host.expect_state(State::TimeWait);
+    host.expect("A 2+0 ack 2");
+    assert_eq!(host.tcb.deadline(), crate::base::Instant::NEVER);
+}
+
+#[test]
+fn a_passive_close_in_four_segments() {
+    let mut host = Host::established();
+    host.recv(fa(1, 1));
+    host.expect_state(State::CloseWait);
+    assert_eq!(host.fins, 1);
+    host.expect("A 1+0 ack 2");
+    host.close();
+    host.expect_state(State::LastAck);
+    host.expect("FA 1+0 ack 2");
+    host.recv(a(2, 2));
+    host.expect_closed(CloseReason::Finished);
+    host.expect_nothing();
+}
+
+#[test]
+fn both_close_at_once() {
+    let mut host = Host::established();
+    host.close();
+    host.expect("FA 1+0 ack 1");
+    host.recv(fa(1, 1));
+    host.expect_state(State::Closing);
+    host.expect("A 2+0 ack 2");
+    host.recv(a(2, 2));
+    host.expect_state(State::TimeWait);
+    host.expect_nothing();
+}
+
+#[test]
+fn fin_rides_on_the_last_text() {
+    let mut host = Host::established();
+    host.send(1_000);
+    host.expect("PA 1+1000 ack 1");
+    host.send(1_200);
+    host.expect("A 1001+1000 ack 1");
+    host.shutdown();
+    host.expect("FPA 2001+200 ack 1");
+    host.recv(a(1, 2_201));
+    host.expect_state(State::FinWait1);
+    assert_eq!(host.fin(), Fin::Sent);
+    host.recv(a(1, 2_202));
+    host.expect_state(State::FinWait2);
+    assert_eq!(host.fin(), Fin::Acked);
+}
+
+#[test]
+fn after_half_close_text_still_arrives() {
+    let mut host = Host::established();
+    host.shutdown();
+    host.expect("FA 1+0 ack 1");
+    host.recv(pa(1, 2, 500));
+    host.expect_state(State::FinWait2);
+    host.recv(pa(501, 2, 500).with(Control::FIN));
+    assert_eq!((host.read.len(), host.fins), (1_000, 1));
+    host.expect_state(State::TimeWait);
+    host.expect("A 2+0 ack 1002");
+}
+
+#[test]
+fn after_the_peers_half_close_text_still_leaves() {
+    let mut host = Host::established();
+    host.recv(fa(1, 1));
+    host.expect("A 1+0 ack 2");
+    host.send(700);
+    host.expect("PA 1+700 ack 2");
+    host.recv(a(2, 701));
+    host.shutdown();
+    host.expect("FA 701+0 ack 2");
+    host.recv(a(2, 702));
+    host.expect_closed(CloseReason::Finished);
+}
+
+#[test]
+fn a_fin_out_of_order_waits_for_the_text_before_it() {
+    let mut host = Host::established();
+    host.recv(pa(101, 1, 50).with(Control::FIN));
+    host.expect("A 1+0 ack 1");
+    host.expect_state(State::Established);
+    assert_eq!(host.fins, 0);
+    host.recv(pa(1, 1, 100));
+    host.expect("A 1+0 ack 152");
+    host.expect_state(State::CloseWait);
+    assert_eq!((host.read.len(), host.fins), (150, 1));
+}
+
+#[test]
+fn a_bare_fin_out_of_order_waits_too() {
+    let mut host = Host::established();
+    host.recv(fa(101, 1));
+    host.expect_state(State::Established);
+    host.recv(pa(1, 1, 100));
+    host.expect_state(State::CloseWait);
+    assert_eq!(host.fins, 1);
+}
+
+#[test]
+fn a_fin_twice_counts_once() {
+    let mut host = Host::established();
+    host.recv(fa(1, 1));
+    host.expect("A 1+0 ack 2");
+    host.recv(fa(1, 1));
+    host.expect("A 1+0 ack 2");
+    host.expect_state(State::CloseWait);
+    assert_eq!(host.fins, 1);
+}
+
+#[test]
+fn a_lost_fin_is_sent_again() {
+    let mut host = Host::established();
+    host.close();
+    host.expect("FA 1+0 ack 1");
+    host.fire();
+    host.expect("FA 1+0 ack 1");
+    host.fire();
+    host.expect("FA 1+0 ack 1");
+    host.recv(a(1, 2));
+    host.expect_state(State::FinWait2);
+}
+
+#[test]
+fn text_and_fin_lost_together_are_sent_again_together() {
+    let mut host = Host::established();
+    host.send(900);
+    host.expect("PA 1+900 ack 1");
+    host.send(50);
+    host.shutdown();
+    host.expect("FPA 901+50 ack 1");
+    host.fire();
+    host.expect("FPA 1+950 ack 1");
+    host.expect_nothing();
+    host.recv(a(1, 952));
+    host.expect_state(State::FinWait2);
+}
+
+#[test]
+fn close_with_unread_text_is_a_reset() {
+    let mut host = Host::established();
+    host.appetite = 0;
+    host.recv(pa(1, 1, 10));
+    host.close();
+    host.expect_closed(CloseReason::Aborted);
+    host.expect("RA 1+0 ack 11");
+    host.expect_nothing();
+    assert_eq!(host.count(Counter::Aborted), 1);
+}
+
+#[test]
+fn text_after_close_is_answered_with_a_reset() {
+    for acked in [1, 2] {
+        let mut host = Host::established();
+        host.close();
+        host.expect("FA 1+0 ack 1");
+        host.recv(pa(1, acked, 10));
+        host.expect_closed(CloseReason::Aborted);
+        host.expect_dropped(DropReason::TextAfterClose);
+        let reset = host.seen.reset.expect("a reset");
+        assert_eq!((reset.seq, reset.ctl), (super::segments::ISS + 2, Control::RST | Control::ACK));
+    }
+}
+
+#[test]
+fn old_text_after_close_is_no_news() {
+    let mut host = Host::established();
+    host.recv(pa(1, 1, 10));
+    host.close();
+    host.sent.clear();
+    host.recv(pa(1, 1, 10));
+    host.expect("A 2+0 ack 11");
+    host.expect_state(State::FinWait1);
+}
+
+#[test]
+fn abort_tells_a_peer_that_has_something_to_lose() {
+    use State::*;
+    for (state, told) in [
+        (SynSent, false),
+        (SynReceived, true),
+        (Established, true),
+        (FinWait1, true),
+        (FinWait2, true),
+        (CloseWait, true),
+        (Closing, false),
+        (LastAck, false),
+        (TimeWait, false),
+    ] {
+        let mut host = Host::in_state(state);
+        host.abort();
+        host.expect_closed(CloseReason::Aborted);
+        assert_eq!(host.sent.len(), usize::from(told), "{state:?}");
+        assert!(host.sent.iter().all(|sent| sent.out.ctl == Control::RST | Control::ACK));
+    }
+}
+
+#[test]
+fn linger_zero_turns_close_into_abort() {
+    let mut host = Host::open(|_, options| options.linger = Some(Duration::ZERO), sa());
+    host.send(10);
+    host.expect("PA 1+10 ack 1");
+    host.close();
+    host.expect("RA 11+0 ack 1");
+    host.expect_closed(CloseReason::Aborted);
+}
+
+#[test]
+fn a_close_that_lingers_too_long_is_an_abort() {
+    let mut host = Host::open(|_, options| options.linger = Some(Duration::from_secs(3)), sa());
+    host.send(10);
+    host.close();
+    host.wait_ms(2_999);
+    host.expect_state(State::FinWait1);
+    host.sent.clear();
+    host.wait_ms(1);
+    host.expect_closed(CloseReason::Aborted);
+    host.expect("RA 12+0 ack 1");
+}
+
+#[test]
+fn fin_wait_2_ends_after_its_time_when_nobody_reads() {
+    let mut host = Host::established();
+    host.close();
+    host.expect("FA 1+0 ack 1");
+    host.recv(a(1, 2));
+    host.wait_ms(59_999);
+    host.expect_state(State::FinWait2);
+    host.wait_ms(1);
+    host.expect_closed(CloseReason::TimedOut);
+    host.expect_nothing();
+}
+
+#[test]
+fn fin_wait_2_of_a_half_close_waits_for_ever_and_of_a_later_close_does_not() {
+    let mut host = Host::established();
+    host.shutdown();
+    host.recv(a(1, 2));
+    host.wait(Duration::from_secs(100_000));
+    host.expect_state(State::FinWait2);
+    host.close();
+    host.wait(Duration::from_secs(60));
+    host.expect_closed(CloseReason::TimedOut);
+}
+
+#[test]
+fn a_reset_after_everything_was_said_is_a_normal_end() {
+    for (state, seq, why) in [
+        (State::Closing, 2, CloseReason::Finished),
+        (State::LastAck, 2, CloseReason::Finished),
+        (State::Established, 1, CloseReason::Reset),
+        (State::FinWait1, 1, CloseReason::Reset),
+        (State::FinWait2, 1, CloseReason::Reset),
+        (State::CloseWait, 2, CloseReason::Reset),
+        (State::SynReceived, 1, CloseReason::Refused),
+    ] {
+        let mut host = Host::in_state(state);
+        host.recv(r(seq));
+        host.expect_closed(why);
+        host.expect_nothing();
+    }
+}
+
+#[test]
+fn a_reset_in_last_ack_with_text_unacknowledged_is_no_normal_end() {
+    let mut host = Host::in_state(State::CloseWait);
+    host.send(10);
+    host.shutdown();
+    host.expect_state(State::LastAck);
+    host.recv(r(2));
+    host.expect_closed(CloseReason::Reset);
+}
+
+#[test]
+fn sending_after_close_takes_nothing() {
+    for close in [Host::close, Host::shutdown, Host::abort] {
+        let mut host = Host::established();
+        close(&mut host);
+        assert_eq!(host.tcb.send(&[1], &mut host.lent.send), 0);
+        assert_eq!(host.tcb.send_room(), 0);
+    }
+}
+
+#[test]
+fn a_fin_waits_for_a_window_like_text() {
+    let mut host = Host::established();
+    host.send(10);
+    host.expect("PA 1+10 ack 1");
+    host.recv(a(1, 11).wnd(0));
+    host.shutdown();
+    host.expect_nothing();
+    host.fire();
+    host.expect("FA 11+0 ack 1");
+    host.recv(a(1, 12).wnd(0));
+    host.expect_state(State::FinWait2);
+}

@@ -1,0 +1,253 @@
+//! Opening: active, passive, simultaneous, and what old duplicates do to it (RFC 9293 §3.5).
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::base::{Counter, DropReason, Seq};
+use crate::tcp::{CloseReason, Report, State};
+use crate::wire::Control;
+use std::vec;
+use std::vec::Vec;
+
+#[test]
+fn an_active_open_is_three_segments() {
+    let mut host = Host::syn_sent();
+    host.recv(sa());
+    assert!(host.seen.opened);
+    host.expect("A 1+0 ack 1");
+    host.expect_nothing();
+    host.expect_state(State::Established);
+    assert_eq!(host.tcb.deadline(), crate::base::Instant::NEVER);
+}
+
+#[test]
+fn a_passive_open_is_established_by_the_ack_of_its_syn_ack() {
+    let host = Host::accepted();
+    assert!(host.seen.opened);
+    host.expect_nothing();
+}
+
+#[test]
+fn the_ack_that_establishes_may_carry_text_and_fin() {
+    let mut host = Host::half_open(&s(), |_, _| {});
+    host.recv(pa(1, 1, 100).with(Control::FIN));
+    host.expect_state(State::CloseWait);
+    assert_eq!((host.read.len(), host.fins, host.seen.fin), (100, 1, true));
+    host.expect("A 1+0 ack 102");
+    host.expect_nothing();
+}
+
+#[test]
+fn a_half_open_connection_answers_a_wrong_ack_with_a_reset_and_stays() {
+    for ack in [0, 2, u32::MAX] {
+        let mut host = Host::half_open(&s(), |_, _| {});
+        host.recv(a(1, ack));
+        host.expect_state(State::SynReceived);
+        host.expect_dropped(DropReason::BadAck);
+        let reset = host.seen.reset.expect("a reset");
+        assert_eq!((reset.ctl, reset.seq), (Control::RST, super::segments::ISS + ack));
+    }
+}
+
+#[test]
+fn the_syn_ack_may_carry_text() {
+    let mut host = Host::syn_sent();
+    host.recv(sa().text(10));
+    assert_eq!(host.read, super::segments::text(1, 10));
+    host.expect("A 1+0 ack 11");
+}
+
+#[test]
+fn the_syn_ack_may_carry_fin() {
+    let mut host = Host::syn_sent();
+    host.recv(sa().text(10).with(Control::FIN));
+    host.expect_state(State::CloseWait);
+    host.expect("A 1+0 ack 12");
+}
+
+#[test]
+fn a_simultaneous_open_is_established_by_the_peers_syn_ack() {
+    let mut host = Host::syn_sent();
+    host.recv(s());
+    host.expect_state(State::SynReceived);
+    host.expect("SA 0+0 ack 1");
+    host.recv(sa());
+    host.expect_state(State::Established);
+    assert!(host.seen.opened);
+    host.expect_nothing();
+}
+
+#[test]
+fn a_simultaneous_open_is_established_by_a_plain_ack() {
+    let mut host = Host::syn_sent();
+    host.recv(s());
+    host.expect("SA 0+0 ack 1");
+    host.recv(a(1, 1));
+    host.expect_state(State::Established);
+}
+
+#[test]
+fn two_ends_that_open_at_once_make_one_connection() {
+    for late in [0, 1] {
+        let mut pair = super::pair::Pair::simultaneous(|_, _| {});
+        pair.on_link(move |from, nth, _| {
+            if from == late && nth == 0 {
+                super::pair::Fate::Late(core::time::Duration::from_millis(5))
+            } else {
+                super::pair::Fate::Deliver
+            }
+        });
+        pair.ends.iter_mut().for_each(|end| end.script = vec![7; 3_000]);
+        pair.run(200);
+        for end in &pair.ends {
+            assert_eq!((end.host.read.len(), end.host.fins), (3_000, 1));
+        }
+    }
+}
+
+/// RFC 9293 Figure 9, seen from the side that opens actively with a stale connection at the peer.
+#[test]
+fn an_ack_of_something_never_sent_is_answered_with_a_reset_in_syn_sent() {
+    for ack in [0, 2, 300] {
+        let mut host = Host::syn_sent();
+        host.recv(a(77, ack));
+        host.expect_state(State::SynSent);
+        host.expect_dropped(DropReason::BadAck);
+        let reset = host.seen.reset.expect("a reset");
+        assert_eq!((reset.ctl, reset.seq), (Control::RST, super::segments::ISS + ack));
+    }
+}
+
+/// RFC 9293 Figure 8: an old SYN reaches the listener, and the other end refuses the answer.
+#[test]
+fn an_old_syn_ack_is_refused_and_does_not_disturb_the_open() {
+    let mut host = Host::syn_sent();
+    let mut old = sa();
+    old.ack = 900;
+    host.recv(old);
+    host.expect_dropped(DropReason::BadAck);
+    assert!(host.seen.reset.is_some());
+    host.recv(sa());
+    host.expect_state(State::Established);
+}
+
+#[test]
+fn a_segment_without_syn_or_rst_is_ignored_in_syn_sent() {
+    let mut host = Host::syn_sent();
+    host.recv(a(1, 1));
+    host.expect_dropped(DropReason::NoAck);
+    host.expect_state(State::SynSent);
+    host.expect_nothing();
+}
+
+#[test]
+fn a_refused_open_ends_at_once() {
+    let mut host = Host::syn_sent();
+    host.recv(ra(0, 1));
+    host.expect_closed(CloseReason::Refused);
+    host.expect_nothing();
+}
+
+#[test]
+fn a_reset_that_does_not_acknowledge_our_syn_is_not_believed() {
+    let mut host = Host::syn_sent();
+    host.recv(r(0));
+    host.expect_dropped(DropReason::RstNotExact);
+    host.recv(ra(0, 2));
+    host.expect_dropped(DropReason::BadAck);
+    assert_eq!(host.seen.reset, None, "a reset is never answered with one");
+    host.expect_state(State::SynSent);
+}
+
+#[test]
+fn a_lost_syn_is_sent_again_at_doubling_intervals_until_the_time_is_up() {
+    let mut host = Host::syn_sent();
+    for ms in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000] {
+        assert_eq!(host.fire(), ms);
+        host.expect("S 0+0");
+    }
+    host.wait_ms(60_000);
+    host.expect_closed(CloseReason::ConnectTimedOut);
+    assert_eq!(host.count(Counter::Retransmits), 7);
+    assert_eq!(host.reports, Vec::<Report>::new());
+}
+
+#[test]
+fn the_connect_timeout_is_the_users() {
+    let mut host = Host::opening_with(|_, options| {
+        options.connect_timeout = Some(core::time::Duration::from_millis(2_500))
+    });
+    host.wait_ms(2_499);
+    host.expect_state(State::SynSent);
+    host.wait_ms(1);
+    host.expect_closed(CloseReason::ConnectTimedOut);
+}
+
+/// RFC 6298 (5.7) and RFC 5681 §3.1.
+#[test]
+fn after_a_lost_syn_sending_begins_carefully() {
+    let mut host = Host::syn_sent();
+    host.fire();
+    host.recv(sa());
+    assert_eq!((host.cwnd(), host.tcb.info().rto.as_millis()), (1_000, 3_000));
+    let mut fine = Host::established();
+    fine.send(1);
+    assert_eq!((fine.cwnd(), fine.tcb.info().srtt.is_some()), (10_000, true));
+}
+
+#[test]
+fn the_peers_syn_again_is_answered_in_every_state_after_it() {
+    let mut host = Host::syn_sent();
+    host.recv(s());
+    host.expect("SA 0+0 ack 1");
+    host.recv(s());
+    host.expect("A 1+0 ack 1");
+    host.recv(a(1, 1));
+    // The SYN-ACK again: our ACK was lost.
+    host.recv(sa());
+    host.expect("A 1+0 ack 1");
+    host.expect_dropped(DropReason::OutOfWindow);
+    host.expect_nothing();
+}
+
+#[test]
+fn text_queued_while_opening_leaves_with_the_ack_of_the_syn_ack() {
+    let mut host = Host::syn_sent();
+    host.send(1_500);
+    host.expect_nothing();
+    host.recv(sa());
+    host.expect("A 1+1000 ack 1");
+    host.expect_nothing();
+    host.recv(a(1, 1_001));
+    host.expect("PA 1001+500 ack 1");
+}
+
+#[test]
+fn close_in_syn_received_sends_fin_once_established() {
+    let mut host = Host::in_state(State::SynReceived);
+    host.send(5);
+    host.close();
+    host.expect_nothing();
+    host.expect_state(State::SynReceived);
+    host.recv(sa());
+    host.expect_state(State::FinWait1);
+    host.expect("FPA 1+5 ack 1");
+}
+
+#[test]
+fn close_in_syn_sent_is_the_end_and_nobody_is_told() {
+    for close in [Host::close, Host::shutdown, Host::abort] {
+        let mut host = Host::syn_sent();
+        close(&mut host);
+        host.expect_closed(CloseReason::Aborted);
+        host.expect_nothing();
+    }
+}
+
+#[test]
+fn ecn_bits_on_a_syn_ack_change_nothing() {
+    let mut host = Host::syn_sent();
+    host.recv(sa().with(Control::ECE | Control::CWR));
+    host.expect_state(State::Established);
+    host.recv(pa(1, 1, 5).with(Control::ECE));
+    assert_eq!(host.read.len(), 5);
+}

@@ -1,0 +1,79 @@
+//! Keep-alive (RFC 9293 §3.8.4).
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+
+use super::*;
+use crate::base::{Counter, Instant};
+use crate::tcp::{CloseReason, FlowOptions, KeepAlive, State};
+
+fn on(options: &mut FlowOptions) {
+    options.keep_alive =
+        Some(KeepAlive { idle: Duration::from_secs(100), interval: Duration::from_secs(10), probes: 3 });
+}
+
+#[test]
+fn it_is_off_unless_asked_for() {
+    let host = Host::established();
+    assert_eq!(host.tcb.deadline(), Instant::NEVER);
+}
+
+#[test]
+fn silence_is_probed_and_then_given_up_with_a_reset() {
+    let mut host = Host::open(|_, options| on(options), sa());
+    host.wait(Duration::from_millis(99_999));
+    host.expect_nothing();
+    for ms in [1, 10_000, 10_000] {
+        assert_eq!(host.fire(), ms);
+        host.expect("A 0+0 ack 1");
+    }
+    host.expect_state(State::Established);
+    assert_eq!(host.fire(), 10_000);
+    host.expect("RA 1+0 ack 1");
+    host.expect_closed(CloseReason::TimedOut);
+    assert_eq!(host.count(Counter::KeepAliveProbes), 3);
+}
+
+#[test]
+fn a_connection_that_is_heard_is_not_probed() {
+    let mut host = Host::open(|_, options| on(options), sa());
+    for i in 0..10 {
+        host.wait(Duration::from_secs(60));
+        host.recv(pa(1 + i, 1, 1));
+        host.wait_ms(40);
+    }
+    assert_eq!(host.count(Counter::KeepAliveProbes), 0);
+}
+
+#[test]
+fn text_in_flight_is_left_to_the_retransmission_timer() {
+    let mut host = Host::open(
+        |config, options| {
+            on(options);
+            config.r2 = Duration::from_secs(1_000);
+        },
+        sa(),
+    );
+    host.wait(Duration::from_secs(99));
+    host.send(1);
+    host.wait(Duration::from_secs(500));
+    assert_eq!(host.count(Counter::KeepAliveProbes), 0);
+    assert!(host.count(Counter::RetransmitTimeouts) > 5);
+}
+
+#[test]
+fn a_passive_open_keeps_alive_too() {
+    let mut host = Host::half_open(&s(), |_, options| on(options));
+    host.recv(a(1, 1));
+    host.wait(Duration::from_secs(100));
+    host.expect("A 0+0 ack 1");
+}
+
+#[test]
+fn a_probe_from_the_peer_is_answered() {
+    let mut host = Host::established();
+    host.recv(a(0, 1));
+    host.expect("A 1+0 ack 1");
+    host.recv(pa(0, 1, 1));
+    host.expect("A 1+0 ack 1");
+}

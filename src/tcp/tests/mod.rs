@@ -1,0 +1,19 @@
+//! Scenarios of whole connections in virtual time: one file for each topic, each test a claim.
+#![forbid(unsafe_code)]
+
+mod arrives;
+mod close;
+mod handshake;
+mod host;
+mod icmp;
+mod keep_alive;
+mod options;
+mod pair;
+mod retransmission;
+mod segments;
+mod time_wait;
+mod transfer;
+mod window;
+
+use host::Host;
+use segments::{Seg, a, fa, pa, r, ra, s, sa};

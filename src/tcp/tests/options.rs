@@ -1,0 +1,109 @@
+//! What both ends agree on in their SYNs: MSS, window scale, SACK, timestamps.
+#![forbid(unsafe_code)]
+
+use super::host::opening;
+use super::*;
+use crate::tcp::{FlowOptions, HalfOpen, TcpConfig};
+
+fn all(config: &mut TcpConfig, _: &mut FlowOptions) {
+    *config = TcpConfig::default();
+}
+
+#[test]
+fn a_syn_offers_everything_and_a_plain_answer_takes_it_all_away() {
+    let mut host = Host::opening_with(all);
+    let syn = host.expect("S 0+0").out;
+    assert_eq!((syn.options.mss, syn.options.window_scale), (Some(1_000), Some(3)));
+    assert!(syn.options.sack_permitted);
+    assert_eq!(syn.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((5_000 + 7_000, 0)));
+    assert_eq!(syn.wnd, u16::MAX, "not scaled");
+    let mut plain = sa().wnd(100);
+    plain.options.mss = None;
+    host.recv(plain);
+    let ack = host.expect("A 1+0 ack 1").out;
+    assert_eq!(ack.options, crate::wire::TcpOptions::default());
+    let info = host.tcb.info();
+    assert_eq!((info.mss, info.snd_wnd, ack.wnd), (536, 100, u16::MAX));
+    host.recv(pa(1, 1, 10));
+    host.recv(pa(21, 1, 10));
+    assert_eq!(host.expect("A 1+0 ack 11").out.options, crate::wire::TcpOptions::default());
+}
+
+#[test]
+fn a_full_answer_agrees_on_everything() {
+    let mut host = Host::opening_with(all);
+    host.expect("S 0+0");
+    host.recv(sa().mss(900).scale(2).sack().stamp(40).wnd(500));
+    let ack = host.expect("A 1+0 ack 1").out;
+    assert_eq!(host.tcb.info().snd_wnd, 500, "the window of a SYN is not scaled");
+    assert_eq!(host.tcb.info().mss, 900 - 12);
+    assert_eq!(ack.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((12_000, 40)));
+    assert_eq!(u32::from(ack.wnd) << 3, 256 * 1_024);
+    host.recv(a(1, 1).wnd(500).stamp(41));
+    assert_eq!(host.tcb.info().snd_wnd, 2_000);
+    host.recv(pa(11, 1, 10).stamp(42));
+    let blocks = host.expect("A 1+0 ack 1").out.options.sack;
+    let (from, to) = (super::segments::IRS + 11, super::segments::IRS + 21);
+    assert_eq!(blocks.as_slice(), [(from, to)]);
+}
+
+#[test]
+fn what_is_switched_off_is_neither_offered_nor_accepted() {
+    let mut host = Host::opening_with(|_, _| {});
+    let syn = host.expect("S 0+0").out.options;
+    assert_eq!((syn.window_scale, syn.timestamps, syn.sack_permitted), (None, None, false));
+    host.recv(sa().scale(5).stamp(3).sack().wnd(700));
+    let ack = host.expect("A 1+0 ack 1").out;
+    assert_eq!(ack.options.timestamps, None);
+    host.recv(a(1, 1).wnd(700));
+    assert_eq!(host.tcb.info().snd_wnd, 700);
+    host.recv(pa(11, 1, 10));
+    assert_eq!(host.expect("A 1+0 ack 1").out.options.sack.len, 0);
+}
+
+/// A SYN-ACK repeats what the SYN offered and we want.
+#[test]
+fn a_syn_ack_agrees_to_what_was_offered_only() {
+    let config = TcpConfig::default();
+    let now = crate::base::Instant::from_millis(9);
+    let answer = |syn: Seg| {
+        let half = HalfOpen::new(&syn.segment(), super::segments::ISS, now);
+        half.syn_ack(&opening(super::segments::ISS, now), &FlowOptions::default(), &config)
+    };
+    let full = answer(s().scale(7).sack().stamp(44));
+    assert_eq!((full.options.mss, full.options.window_scale), (Some(1_000), Some(3)));
+    assert!(full.options.sack_permitted);
+    assert_eq!(full.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((7_009, 44)));
+    assert_eq!((full.wnd, full.ack), (u16::MAX, super::segments::IRS + 1));
+    let plain = answer(s()).options;
+    assert_eq!((plain.window_scale, plain.sack_permitted, plain.timestamps), (None, false, None));
+    assert_eq!(plain.mss, Some(1_000));
+}
+
+#[test]
+fn a_half_open_connection_remembers_what_was_agreed() {
+    let mut host = Host::half_open(&s().mss(800).scale(4).sack().stamp(9), all);
+    host.recv(a(1, 1).wnd(100).stamp(10));
+    let info = host.tcb.info();
+    assert_eq!((info.mss, info.snd_wnd), (788, 1_600));
+    host.send(1);
+    let sent = host.expect("PA 1+1 ack 1").out;
+    assert_eq!(sent.options.timestamps.map(|ts| ts.ecr), Some(10));
+    assert_eq!(u32::from(sent.wnd) << 3, 256 * 1_024);
+}
+
+#[test]
+fn the_largest_buffer_is_offered_in_full() {
+    let mut host = Host::open(
+        |config, options| {
+            config.window_scale = true;
+            options.recv_buffer = u32::MAX;
+        },
+        sa().scale(14).wnd(u16::MAX),
+    );
+    assert!(host.tcb.info().rcv_wnd < 1 << 30);
+    host.recv(a(1, 1));
+    assert_eq!(host.tcb.info().snd_wnd, 65_535 << 14);
+    host.send(1_000);
+    host.expect("PA 1+1000 ack 1");
+}

@@ -1,0 +1,187 @@
+//! Loss: timeouts, back-off, Karn, R1 and R2, fast retransmit (RFC 6298, 5681, 6582).
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+use std::string::String;
+use std::vec::Vec;
+
+use super::*;
+use crate::base::Counter;
+use crate::tcp::{CloseReason, Report, State};
+
+fn lines(host: &mut Host) -> Vec<String> {
+    host.sent.drain(..).map(|sent| sent.line(super::segments::ISS, super::segments::IRS)).collect()
+}
+
+/// A connection with `segments` full segments in flight.
+fn in_flight(segments: u32) -> Host {
+    let mut host = Host::established();
+    host.send(segments * 1_000);
+    assert_eq!(host.sent.len(), segments as usize);
+    host.sent.clear();
+    host
+}
+
+#[test]
+fn a_timeout_sends_one_segment_and_doubles() {
+    let mut host = in_flight(4);
+    for ms in [200, 400, 800, 1_600, 3_200] {
+        assert_eq!(host.fire(), ms);
+        host.expect("A 1+1000 ack 1");
+        host.expect_nothing();
+    }
+    assert_eq!(host.cwnd(), 1_000);
+    assert_eq!(host.tcb.info().ssthresh, 2_000);
+}
+
+#[test]
+fn after_a_timeout_sending_goes_on_from_the_first_hole() {
+    let mut host = in_flight(4);
+    host.fire();
+    host.expect("A 1+1000 ack 1");
+    host.recv(a(1, 1_001));
+    assert_eq!(lines(&mut host), ["A 1001+1000 ack 1", "A 2001+1000 ack 1"]);
+    host.recv(a(1, 4_001));
+    host.expect_nothing();
+    assert_eq!(host.tcb.info().unacknowledged, 0);
+}
+
+#[test]
+fn the_report_of_r1_comes_once() {
+    let mut host = in_flight(1);
+    for _ in 0..5 {
+        host.fire();
+    }
+    assert_eq!(host.reports, [Report::R1]);
+}
+
+#[test]
+fn r2_ends_the_connection() {
+    let mut host = in_flight(1);
+    host.wait(Duration::from_secs(99));
+    host.expect_state(State::Established);
+    host.wait(Duration::from_secs(60));
+    host.expect_closed(CloseReason::TimedOut);
+    assert_eq!(host.count(Counter::TimedOut), 1);
+}
+
+#[test]
+fn a_long_user_timeout_outlives_r2() {
+    let mut host = Host::open(|_, options| options.user_timeout = Some(Duration::from_secs(1_000)), sa());
+    host.send(1);
+    host.wait(Duration::from_secs(999));
+    host.expect_state(State::Established);
+}
+
+#[test]
+fn karn_measures_nothing_that_was_sent_twice() {
+    let mut host = in_flight(1);
+    let rto = host.tcb.info().rto;
+    host.fire();
+    host.wait_ms(50);
+    host.recv(a(1, 1_001));
+    assert_eq!(host.tcb.info().rto, rto * 2, "the backed-off timeout stays until there is a measurement");
+    host.send(1);
+    host.wait_ms(300);
+    host.recv(a(1, 1_002));
+    assert!(host.tcb.info().rto > rto && host.tcb.info().rto < rto * 2, "{:?}", host.tcb.info());
+    assert!(host.tcb.info().srtt.is_some_and(|srtt| srtt.as_millis() < 300));
+}
+
+#[test]
+fn the_timer_restarts_with_each_new_acknowledgment() {
+    let mut host = in_flight(3);
+    host.wait_ms(150);
+    host.recv(a(1, 1_001));
+    host.wait_ms(150);
+    assert_eq!(host.count(Counter::RetransmitTimeouts), 0);
+    host.recv(a(1, 3_001));
+    assert_eq!(host.tcb.deadline(), crate::base::Instant::NEVER);
+}
+
+#[test]
+fn three_duplicates_send_the_first_hole_again() {
+    let mut host = in_flight(8);
+    host.send(5_000);
+    host.sent.clear();
+    host.recv(a(1, 1));
+    host.recv(a(1, 1));
+    host.sent.clear();
+    host.recv(a(1, 1));
+    host.expect("A 1+1000 ack 1");
+    assert_eq!((host.count(Counter::FastRetransmits), host.count(Counter::DuplicateAcks)), (1, 3));
+    let halved = host.cwnd();
+    assert!((5_000..=6_000).contains(&halved), "{halved}");
+    host.recv(a(1, 1));
+    assert_eq!(host.count(Counter::FastRetransmits), 1);
+}
+
+/// RFC 3042.
+#[test]
+fn each_of_the_first_two_duplicates_lets_one_new_segment_out() {
+    let mut host = in_flight(10);
+    host.send(5_000);
+    host.expect_nothing();
+    host.recv(a(1, 1));
+    host.expect("A 10001+1000 ack 1");
+    host.expect_nothing();
+    host.recv(a(1, 1));
+    host.expect("A 11001+1000 ack 1");
+    host.expect_nothing();
+}
+
+#[test]
+fn a_partial_acknowledgment_repairs_the_next_hole() {
+    let mut host = in_flight(8);
+    (0..3).for_each(|_| host.recv(a(1, 1)));
+    host.expect("A 1+1000 ack 1");
+    let cwnd = host.cwnd();
+    host.recv(a(1, 3_001));
+    host.expect("A 3001+1000 ack 1");
+    host.recv(a(1, 8_001));
+    host.expect_nothing();
+    assert_eq!((host.cwnd(), host.count(Counter::FastRetransmits)), (cwnd, 1));
+}
+
+#[test]
+fn a_timeout_during_recovery_starts_over() {
+    let mut host = in_flight(8);
+    (0..3).for_each(|_| host.recv(a(1, 1)));
+    host.expect("A 1+1000 ack 1");
+    host.fire();
+    host.expect("A 1+1000 ack 1");
+    assert_eq!(host.cwnd(), 1_000);
+    // Duplicates of what was in flight do not begin another recovery.
+    (0..6).for_each(|_| host.recv(a(1, 1)));
+    assert_eq!((host.count(Counter::FastRetransmits), host.cwnd()), (1, 1_000));
+    host.recv(a(1, 8_001));
+    assert_eq!(host.tcb.info().unacknowledged, 0);
+}
+
+#[test]
+fn what_is_no_duplicate_does_not_count_as_one() {
+    for (seg, why) in [
+        (pa(1, 1, 5), "it has text"),
+        (a(1, 1).wnd(900), "it changes the window"),
+        (fa(5, 1), "it has a FIN"),
+    ] {
+        let mut host = in_flight(4);
+        host.recv(seg);
+        assert_eq!(host.count(Counter::DuplicateAcks), 0, "{why}");
+    }
+    let mut idle = Host::established();
+    idle.recv(a(1, 1));
+    assert_eq!(idle.count(Counter::DuplicateAcks), 0, "nothing is outstanding");
+}
+
+#[test]
+fn an_idle_connection_begins_again_with_the_initial_window() {
+    let mut host = in_flight(10);
+    for i in 1..=10 {
+        host.recv(a(1, i * 1_000 + 1));
+    }
+    assert!(host.cwnd() > 13_000);
+    host.wait_ms(1_000);
+    host.send(30_000);
+    assert_eq!((host.sent.len(), host.cwnd()), (10, 10_000));
+}
