@@ -98,9 +98,12 @@ impl Tcb {
             return;
         }
         let Some(idle) = self.settings.keep_idle else { return };
-        let silence = env.now.since(self.heard_at);
-        let wait = if self.keep_probes == 0 { idle.get() } else { self.settings.keep_interval.get() };
-        if silence < wait || self.snd.flight() > 0 {
+        let silent = match self.keep_probes {
+            0 => env.now.since(self.heard_at) >= idle.get(),
+            // Not by the length of the silence: the timer may be later than the answer was quick.
+            _ => self.heard_at < self.progress_at,
+        };
+        if !silent || self.snd.flight() > 0 {
             // Heard of since, or the retransmission timer is asking already (MUST-26: only when idle).
             self.keep_probes = 0;
             let at = if self.snd.flight() > 0 { env.now } else { self.heard_at };
@@ -114,6 +117,7 @@ impl Tcb {
         }
         self.keep_probes += 1;
         self.keep_alive_due = true;
+        self.progress_at = env.now;
         self.timers.set(Timer::Idle, env.now + self.settings.keep_interval.get());
     }
 

@@ -189,7 +189,8 @@ pub struct Tcb {
     pub(super) timed: Option<(Seq, Instant)>,
     pub(super) recovery: Recovery,
     pub(super) congestion: Congestion,
-    /// When SND.UNA last moved, or the first octet went into an empty flight.
+    /// When SND.UNA last moved, the first octet went into an empty flight, a closed window opened, or a
+    /// keep-alive probe was sent: since then the peer is waited for.
     pub(super) progress_at: Instant,
     /// When text was last sent.
     pub(super) sent_at: Instant,

@@ -35,6 +35,22 @@ fn silence_is_probed_and_then_given_up_with_a_reset() {
 }
 
 #[test]
+fn answers_keep_it_alive_for_ever_even_when_the_timer_comes_late() {
+    let mut host = Host::open(|_, options| on(options), sa());
+    for _ in 0..20 {
+        let late = host.tcb.deadline() + Duration::from_millis(3);
+        host.lent.now = late;
+        host.fire();
+        if host.sent.pop_front().is_some() {
+            host.lent.now = late + Duration::from_micros(20);
+            host.recv(a(1, 1));
+        }
+        host.expect_state(State::Established);
+    }
+    assert!(host.count(Counter::KeepAliveProbes) < 12, "an answered probe is followed by a full idle time");
+}
+
+#[test]
 fn a_connection_that_is_heard_is_not_probed() {
     let mut host = Host::open(|_, options| on(options), sa());
     for i in 0..10 {
