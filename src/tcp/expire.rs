@@ -76,7 +76,8 @@ impl Tcb {
     /// Zero window (MUST-36): one octet, at growing intervals (SHLD-30), for as long as the peer answers
     /// (MUST-37).
     fn probe_window(&mut self, env: &mut Env<'_>) {
-        if self.probes > 0 && env.now.since(self.heard_at) >= env.config.r2 {
+        let waiting_since = self.heard_at.max(self.progress_at);
+        if self.probes > 0 && env.now.since(waiting_since) >= env.config.r2 {
             self.give_up(env);
             return;
         }

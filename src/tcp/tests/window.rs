@@ -194,6 +194,21 @@ fn a_closed_window_is_probed_at_growing_intervals_for_as_long_as_the_peer_answer
 }
 
 #[test]
+fn a_closed_window_whose_owner_is_silent_is_given_up() {
+    let mut host = Host::established();
+    host.send(10);
+    host.recv(a(1, 11).wnd(0));
+    // Idle time before there is anything to probe for does not count.
+    host.wait(Duration::from_secs(10_000));
+    host.send(100);
+    host.wait(Duration::from_secs(90));
+    host.expect_state(State::Established);
+    assert!(host.count(Counter::WindowProbes) > 4);
+    host.wait(Duration::from_secs(120));
+    host.expect_closed(CloseReason::TimedOut);
+}
+
+#[test]
 fn an_open_window_lets_everything_out_again() {
     let mut host = Host::established();
     host.send(10);
