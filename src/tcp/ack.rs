@@ -43,7 +43,7 @@ impl Tcb {
         } else if self.is_duplicate(seg) {
             self.duplicate(env);
         }
-        self.update_window(seg);
+        self.update_window(seg, env);
         if self.snd.wnd > 0 {
             self.probes = 0;
         }
@@ -140,7 +140,7 @@ impl Tcb {
 
     /// RFC 9293 §3.10.7.4, fifth: the window moves only for segments that are not older than the last one
     /// that moved it.
-    fn update_window(&mut self, seg: &Segment<'_>) {
+    fn update_window(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
         let newer =
             self.snd.wl1.before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.at_or_before(seg.ack));
         if !newer || seg.ack.before(self.snd.una) {
@@ -152,13 +152,21 @@ impl Tcb {
         self.snd.wl1 = seg.seq;
         self.snd.wl2 = seg.ack;
         if was_closed && self.snd.wnd > 0 {
-            // The receiver threw the probe's octet away; sending goes on where it left off.
-            self.snd.cursor = self.snd.una;
-            self.timeouts = 0;
-            self.force = false;
-            if self.snd.flight() == 0 {
-                self.timers.cancel(Timer::Retransmit);
-            }
+            self.window_opened(env);
+        }
+    }
+
+    /// The receiver threw the probe's octet away; sending goes on where it left off, with fresh timers.
+    fn window_opened(&mut self, env: &Env<'_>) {
+        self.snd.cursor = self.snd.una;
+        self.timeouts = 0;
+        self.probes = 0;
+        self.force = false;
+        self.progress_at = env.now;
+        if self.snd.flight() == 0 {
+            self.timers.cancel(Timer::Retransmit);
+        } else {
+            self.start_retransmit_timer(env.now);
         }
     }
 

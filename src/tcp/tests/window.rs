@@ -236,6 +236,24 @@ fn a_probe_that_was_accepted_is_not_sent_again() {
 }
 
 #[test]
+fn what_follows_a_long_closed_window_has_the_full_time_to_arrive() {
+    let mut host = Host::established();
+    host.send(10);
+    host.recv(a(1, 11).wnd(0));
+    host.send(500);
+    for _ in 0..20 {
+        host.fire();
+        host.recv(a(1, 11).wnd(0));
+    }
+    host.sent.clear();
+    host.recv(a(1, 11));
+    host.expect("PA 11+500 ack 1");
+    assert!(host.fire() <= 200, "the timer is not that of the probes");
+    host.expect("PA 11+500 ack 1");
+    host.expect_state(State::Established);
+}
+
+#[test]
 fn a_window_that_shrinks_to_nothing_under_text_in_flight_is_probed_and_recovers() {
     let mut host = Host::established();
     host.send(3_000);
