@@ -242,7 +242,7 @@ impl Tcb {
         };
         if self.reader_gone {
             // RFC 9293 §3.6.1 (MAY-1, SHLD-3): nobody will ever read it, and the peer should know.
-            let reset = Outgoing::bare(self.snd.nxt, self.rcv.nxt, Control::RST | Control::ACK);
+            let reset = Outgoing::bare(self.seq_for_control(), self.rcv.nxt, Control::RST | Control::ACK);
             return Break(Stop::Aborted(DropReason::TextAfterClose, Some(reset)));
         }
         let seq = seq + old;

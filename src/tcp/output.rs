@@ -25,13 +25,13 @@ impl Tcb {
         self.poll_keep_alive(env).or_else(|| self.poll_ack(env))
     }
 
-    /// The reset of an abort (RFC 9293 §3.10.5): at SND.NXT, where the peer believes it.
+    /// The reset of an abort (RFC 9293 §3.10.5).
     fn poll_reset(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if !core::mem::take(&mut self.reset_due) {
             return None;
         }
         env.counters.add(Counter::SegmentsOut);
-        Some(Outgoing::bare(self.snd.nxt, self.rcv.nxt, Control::RST | Control::ACK))
+        Some(Outgoing::bare(self.seq_for_control(), self.rcv.nxt, Control::RST | Control::ACK))
     }
 
     /// SYN, or SYN-ACK once the peer's SYN is here.
@@ -204,7 +204,7 @@ impl Tcb {
             return None;
         }
         let owed_after = self.acks_owed - 1;
-        let out = self.with_ack(self.snd.nxt, Control::ACK, env);
+        let out = self.with_ack(self.seq_for_control(), Control::ACK, env);
         self.acks_owed = owed_after;
         env.counters.add(Counter::PureAcksOut);
         Some(out)

@@ -299,6 +299,13 @@ impl Tcb {
         self.snd.mss = peer.max(64).min(self.mss_ours) - options;
     }
 
+    /// Where a segment without text is believed: at SND.NXT, or at the window's right edge while a probe, or
+    /// text from before the window shrank, lies beyond it.
+    pub(super) fn seq_for_control(&self) -> Seq {
+        let edge = self.text_start() + self.snd.wnd;
+        if edge.before(self.snd.nxt) { edge } else { self.snd.nxt }
+    }
+
     /// The connection's state.
     pub const fn state(&self) -> State {
         self.state

@@ -273,6 +273,21 @@ fn a_window_that_shrinks_to_nothing_under_text_in_flight_is_probed_and_recovers(
     assert_eq!(host.tcb.info().unacknowledged, 0);
 }
 
+/// Beyond a closed window the peer believes neither ACK nor RST (RFC 9293 §3.10.7.4, first check).
+#[test]
+fn with_a_probe_outstanding_acks_and_resets_stay_where_the_peer_looks() {
+    let mut host = Host::established();
+    host.send(10);
+    host.recv(a(1, 11).wnd(0));
+    host.send(500);
+    host.fire();
+    host.sent.clear();
+    host.recv_batch(&[pa(1, 11, 1_000).wnd(0), pa(1_001, 11, 1_000).wnd(0)]);
+    host.expect("A 11+0 ack 2001");
+    host.abort();
+    host.expect("RA 11+0 ack 2001");
+}
+
 #[test]
 fn the_user_hears_of_room_once_for_each_short_send() {
     let mut host = Host::open(|_, options| options.send_buffer = 4_000, sa());
