@@ -19,6 +19,10 @@ impl Tcb {
         if !self.state.is_synchronized() && self.snd.cursor == self.snd.iss {
             return Some(self.send_syn(env));
         }
+        if self.recv_buf.has_gaps() && self.acks_owed > 0 {
+            // With text it would not count as a duplicate (RFC 5681 §2), and the peer waits for three.
+            return self.poll_ack(env);
+        }
         if let Some(out) = self.poll_repair(env).or_else(|| self.poll_text(env)) {
             return Some(out);
         }

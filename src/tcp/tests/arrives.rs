@@ -196,6 +196,18 @@ fn text_out_of_order_is_kept_and_each_such_segment_answered() {
 }
 
 #[test]
+fn duplicate_acks_go_alone_when_there_is_text_to_send_too() {
+    let mut host = Host::open(|_, options| options.nagle = false, sa());
+    host.send(10);
+    host.expect("PA 1+10 ack 1");
+    host.arrive(&pa(201, 1, 100).segment());
+    host.send(10);
+    host.expect("A 11+0 ack 1");
+    host.expect("PA 11+10 ack 1");
+    host.expect_nothing();
+}
+
+#[test]
 fn the_answers_of_one_batch_are_bounded() {
     let mut host = Host::established();
     let batch: Vec<Seg> = (0..30).map(|i| pa(201 + i, 1, 1)).collect();

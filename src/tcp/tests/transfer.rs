@@ -76,6 +76,22 @@ fn a_lost_segment_in_a_long_transfer_is_repaired_without_a_timeout() {
 }
 
 #[test]
+fn a_lost_segment_is_repaired_without_a_timeout_when_both_sides_send() {
+    let mut pair = Pair::new(|_, _| {});
+    pair.ends.iter_mut().for_each(|end| end.script = script(60_000, 3));
+    pair.on_link(|from, nth, sent| {
+        if from == 0 && (14..30).contains(&nth) && sent.out.seq.since(super::segments::ISS) == 8_001 {
+            Fate::Lose
+        } else {
+            Fate::Deliver
+        }
+    });
+    pair.run(3_000);
+    check(&pair);
+    assert!(pair.ends.iter().all(|end| end.host.count(crate::base::Counter::RetransmitTimeouts) == 0));
+}
+
+#[test]
 fn a_peer_that_vanishes_is_given_up() {
     let mut pair = Pair::new(|_, _| {});
     pair.ends[0].script = script(100_000, 0);
