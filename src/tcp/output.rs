@@ -191,7 +191,7 @@ impl Tcb {
             // RFC 9293 MUST-61: the last segment of what is queued is pushed.
             ctl |= Control::PSH;
         }
-        Outgoing { text_offset, text_len: len, ..self.with_ack(seq, ctl, env) }
+        Outgoing { text_offset, text_len: len, ..self.with_ack_and_text(seq, ctl, len, env) }
     }
 
     /// A segment of old text asks whether the peer is still there (RFC 9293 §3.8.4).
@@ -214,15 +214,21 @@ impl Tcb {
         Some(out)
     }
 
-    /// A segment that carries RCV.NXT, RCV.WND and the options of every segment after the handshake.
     fn with_ack(&mut self, seq: Seq, ctl: Control, env: &mut Env<'_>) -> Outgoing {
+        self.with_ack_and_text(seq, ctl, 0, env)
+    }
+
+    /// A segment that carries RCV.NXT, RCV.WND, the options of every segment after the handshake, and SACK
+    /// blocks as far as `text` octets leave room for them: SMSS does not allow for those (MUST-16).
+    fn with_ack_and_text(&mut self, seq: Seq, ctl: Control, text: u32, env: &mut Env<'_>) -> Outgoing {
         self.acked_with(self.rcv.nxt, ctl);
         env.counters.add(Counter::SegmentsOut);
         self.open_window();
         let mut options = TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() };
         if self.sack_ok && self.recv_buf.has_gaps() {
             let most = if self.ts.on { 3 } else { 4 };
-            options.sack = self.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most);
+            let room = u32::from(self.snd.mss).saturating_sub(text).saturating_sub(4) / 8;
+            options.sack = self.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most.min(room as usize));
         }
         let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
         Outgoing { wnd, options, ..Outgoing::bare(seq, self.rcv.nxt, ctl) }

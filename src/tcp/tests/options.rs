@@ -93,6 +93,37 @@ fn a_half_open_connection_remembers_what_was_agreed() {
 }
 
 #[test]
+fn sack_blocks_take_no_room_that_full_segments_need() {
+    let mut host = Host::open(all, sa().scale(2).sack().stamp(40));
+    host.arrive(&pa(101, 1, 10).stamp(41).segment());
+    host.send(2_000);
+    host.expect("A 1+0 ack 1");
+    let full = host.expect("A 1+988 ack 1").out;
+    assert!(full.options.len() + full.text_len as usize <= 1_000, "{full:?}");
+    assert_eq!(full.options.sack.len, 0);
+}
+
+#[test]
+fn a_small_segment_carries_the_blocks_that_fit() {
+    let mut host = Host::open(
+        |c, o| {
+            all(c, o);
+            o.nagle = false;
+        },
+        sa().scale(2).sack().stamp(40),
+    );
+    for seq in [101, 201, 301] {
+        host.recv(pa(seq, 1, 10).stamp(41));
+    }
+    host.sent.clear();
+    for (len, blocks) in [(100, 3), (988 - 28, 3), (988 - 27, 2), (988 - 12, 1), (988 - 11, 0)] {
+        host.send(len);
+        let sent = host.sent.pop_front().expect("text").out;
+        assert_eq!((sent.text_len, sent.options.sack.len), (len, blocks));
+    }
+}
+
+#[test]
 fn the_largest_buffer_is_offered_in_full() {
     let mut host = Host::open(
         |config, options| {
