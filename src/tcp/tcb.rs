@@ -296,7 +296,7 @@ impl Tcb {
     pub(super) fn set_mss(&mut self, peer: u16) {
         let options = if self.ts.on { 12 } else { 0 };
         // A peer that announces next to nothing must not make us send a header an octet.
-        self.snd.mss = peer.max(64).min(self.mss_ours) - options;
+        self.snd.mss = peer.max(64).min(self.mss_ours).saturating_sub(options).max(1);
     }
 
     /// Where a segment without text is believed: at SND.NXT, or at the window's right edge while a probe, or

@@ -93,6 +93,26 @@ fn a_half_open_connection_remembers_what_was_agreed() {
 }
 
 #[test]
+fn the_smallest_mss_anyone_can_announce_still_leaves_room_for_text() {
+    for (theirs, ours, stamps, want) in [
+        (1, 1_000, false, 64),
+        (1, 1_000, true, 52),
+        (u16::MAX, 1_000, true, 988),
+        (536, 12, true, 1),
+        (536, 5, true, 1),
+        (536, 40, false, 40),
+    ] {
+        let mut host = Host::opening_with(|config, _| config.timestamps = stamps);
+        host.tcb.mss_ours = ours;
+        host.recv(if stamps { sa().mss(theirs).stamp(1) } else { sa().mss(theirs) });
+        host.sent.clear();
+        assert_eq!(host.tcb.info().mss, want, "{theirs} and {ours}");
+        host.send(100);
+        assert_eq!(host.sent[0].text.len(), usize::from(want).min(100));
+    }
+}
+
+#[test]
 fn sack_blocks_take_no_room_that_full_segments_need() {
     let mut host = Host::open(all, sa().scale(2).sack().stamp(40));
     host.arrive(&pa(101, 1, 10).stamp(41).segment());
