@@ -273,6 +273,7 @@ impl Tcb {
         self.snd.shift = syn.window_scale.filter(|_| scaling).unwrap_or(0);
         if !scaling {
             self.rcv.shift = 0;
+            self.settings.recv_limit = self.settings.recv_limit.min(u32::from(u16::MAX));
         }
         self.snd.wnd = u32::from(wnd);
         self.snd.max_wnd = self.snd.wnd;

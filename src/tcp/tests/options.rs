@@ -144,6 +144,12 @@ fn a_small_segment_carries_the_blocks_that_fit() {
 }
 
 #[test]
+fn without_scaling_no_window_beyond_the_field_is_offered_or_taken() {
+    let host = Host::open(|_, options| options.recv_buffer = 1 << 20, sa());
+    assert_eq!(host.tcb.info().rcv_wnd, 65_535);
+}
+
+#[test]
 fn the_largest_buffer_is_offered_in_full() {
     let mut host = Host::open(
         |config, options| {
