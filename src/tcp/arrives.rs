@@ -217,7 +217,9 @@ impl Tcb {
             return;
         }
         let up = seg.seq + u32::from(seg.up);
-        let known = self.rcv.nxt.later(self.rcv.up);
+        // No valid pointer reaches further; what seems to is from 2^31 octets ago.
+        let reach = self.rcv.wnd() + u32::from(u16::MAX) + 1;
+        let known = if self.rcv.up.in_window(self.rcv.nxt, reach) { self.rcv.up } else { self.rcv.nxt };
         if known.before(up) {
             self.rcv.up = up;
             arrival.urgent = Some(up.since(self.rcv.nxt));

@@ -229,6 +229,16 @@ fn urgent_data_is_announced_once_for_each_new_end_and_read_in_line() {
 }
 
 #[test]
+fn an_end_of_urgent_data_long_ago_does_not_hide_a_new_one() {
+    let mut host = Host::established();
+    host.recv(pa(1, 1, 10).urg(10));
+    // As after 3 GiB of text: the old end seems to lie ahead.
+    host.tcb.rcv.up = host.tcb.rcv.nxt + (1 << 30);
+    host.recv(pa(11, 1, 10).urg(10));
+    assert_eq!(host.seen.urgent, Some(10));
+}
+
+#[test]
 fn no_urgent_data_follows_the_peers_fin() {
     let mut host = Host::in_state(State::CloseWait);
     host.recv(a(2, 1).urg(10));

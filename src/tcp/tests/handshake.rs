@@ -251,3 +251,18 @@ fn ecn_bits_on_a_syn_ack_change_nothing() {
     host.recv(pa(1, 1, 5).with(Control::ECE));
     assert_eq!(host.read.len(), 5);
 }
+
+#[test]
+fn urgent_data_before_any_is_known_is_reported_wherever_the_sequence_begins() {
+    for irs in [0, 1 << 30, 1 << 31, (1 << 31) + 5, u32::MAX - 9] {
+        let syn = s();
+        let syn = crate::tcp::Segment { seq: Seq::new(irs), ..syn.segment() };
+        let mut host = Host::half_open(&s(), |_, _| {});
+        let half = crate::tcp::HalfOpen::new(&syn, super::segments::ISS, host.lent.now);
+        let opening = super::host::opening(Seq::new(0), host.lent.now);
+        host.tcb = half.to_tcb(&opening, &crate::tcp::FlowOptions::default(), &host.lent.env());
+        let ack = a(1, 1).urg(3);
+        host.arrive(&crate::tcp::Segment { seq: Seq::new(irs) + 1, ..ack.segment() });
+        assert_eq!(host.seen.urgent, Some(3), "IRS {irs}");
+    }
+}
