@@ -266,7 +266,7 @@ impl Tcb {
         self.rcv.nxt = irs + 1;
         self.rcv.acked = self.rcv.nxt;
         self.rcv.up = self.rcv.nxt;
-        self.rcv.mss = self.mss_default;
+        self.rcv.mss = self.mss_default.min(self.mss_ours);
         // The SYN's own window is never scaled, so neither is the first one we offer.
         self.rcv.edge = self.rcv.nxt + self.settings.recv_limit.min(u32::from(u16::MAX));
 

@@ -123,6 +123,17 @@ fn what_fills_a_gap_is_acknowledged_at_once() {
 }
 
 #[test]
+fn small_segments_are_full_sized_where_our_own_mss_is_small() {
+    let mut host = Host::opening_with(|_, _| {});
+    host.tcb.mss_ours = 200;
+    host.recv(sa());
+    host.sent.clear();
+    host.recv(pa(1, 1, 200));
+    host.recv(pa(201, 1, 200));
+    host.expect("A 1+0 ack 401");
+}
+
+#[test]
 fn the_window_is_what_the_buffer_holds_and_closes_as_it_fills() {
     let mut host = Host::open(|_, options| options.recv_buffer = 3_000, sa());
     host.appetite = 0;
