@@ -138,6 +138,8 @@ impl Tcb {
         if self.state == State::SynReceived && repeats && seg.has(Control::ACK) {
             seg.ctl = seg.ctl.without(Control::SYN);
             seg.seq += 1;
+            // RFC 7323 §2.2: a SYN's window is not scaled, that of the ACK it becomes is.
+            seg.wnd >>= self.snd.shift;
         }
     }
 

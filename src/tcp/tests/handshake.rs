@@ -86,6 +86,16 @@ fn a_simultaneous_open_is_established_by_a_plain_ack() {
 }
 
 #[test]
+fn the_window_of_a_syn_ack_is_not_scaled_in_a_simultaneous_open_either() {
+    let mut host = Host::opening_with(|config, _| config.window_scale = true);
+    host.expect("S 0+0");
+    host.recv(s().scale(3));
+    host.expect("SA 0+0 ack 1");
+    host.recv(sa().scale(3).wnd(1_600));
+    assert_eq!(host.tcb.info().snd_wnd, 1_600);
+}
+
+#[test]
 fn two_ends_that_open_at_once_make_one_connection() {
     for late in [0, 1] {
         let mut pair = super::pair::Pair::simultaneous(|_, _| {});
