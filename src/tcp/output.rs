@@ -53,6 +53,7 @@ impl Tcb {
         } else {
             env.counters.add(Counter::Retransmits);
             self.retransmits += 1;
+            self.timed = None;
         }
         self.start_retransmit_timer(env.now);
         let ack = if ctl.intersects(Control::ACK) { self.rcv.nxt } else { Seq::default() };

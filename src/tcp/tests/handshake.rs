@@ -96,6 +96,16 @@ fn the_window_of_a_syn_ack_is_not_scaled_in_a_simultaneous_open_either() {
 }
 
 #[test]
+fn a_round_trip_is_not_measured_on_a_syn_that_was_sent_twice() {
+    let mut host = Host::syn_sent();
+    host.recv(s());
+    host.expect("SA 0+0 ack 1");
+    host.wait_ms(300);
+    host.recv(a(1, 1));
+    assert_eq!(host.tcb.info().srtt, None, "Karn: it could be the ACK of either");
+}
+
+#[test]
 fn two_ends_that_open_at_once_make_one_connection() {
     for late in [0, 1] {
         let mut pair = super::pair::Pair::simultaneous(|_, _| {});
