@@ -39,8 +39,8 @@ impl RttEstimator {
 
     /// Takes one measurement of a segment that was sent once (Karn; RFC 6298 §3).
     pub fn sample(&mut self, rtt_us: u32, bounds: &RtoBounds) {
-        // Longer than nine minutes is no round trip, and would overflow the scaling below.
-        let rtt_us = rtt_us.clamp(1, 1 << 29);
+        // Longer than four minutes is no round trip, and twice as long would overflow the scaling below.
+        let rtt_us = rtt_us.clamp(1, 1 << 28);
         if self.srtt_x8 == 0 {
             // RFC 6298 (2.2).
             self.srtt_x8 = rtt_us * 8;

@@ -185,3 +185,11 @@ fn an_idle_connection_begins_again_with_the_initial_window() {
     host.send(30_000);
     assert_eq!((host.sent.len(), host.cwnd()), (10, 10_000));
 }
+
+#[test]
+fn a_round_trip_longer_than_any_is_no_overflow() {
+    let mut host = Host::syn_sent();
+    host.lent.now = host.lent.now + Duration::from_secs(4_000);
+    host.recv(sa());
+    assert_eq!(host.tcb.info().rto, Duration::from_secs(60));
+}
