@@ -72,6 +72,8 @@ impl Recovery {
     /// `acked` new octets were acknowledged, up to `ack`.
     pub fn on_progress(&mut self, ack: Seq, acked: u32, mss: u32) -> Repair {
         self.duplicates = 0;
+        // Here, too, or 2^31 octets later the comparison says the opposite.
+        self.guarded &= ack.before(self.recover);
         if !self.active {
             self.inflation = 0;
             return Repair::Nothing;

@@ -159,6 +159,27 @@ fn a_timeout_during_recovery_starts_over() {
 }
 
 #[test]
+fn two_gigaoctets_after_a_timeout_losses_are_still_repaired_fast() {
+    let mut host = in_flight(1);
+    host.fire();
+    host.sent.clear();
+    host.recv(a(1, 1_001));
+    // As if that much had been sent and acknowledged without a duplicate.
+    let far = 1 << 31;
+    host.tcb.snd.una += far;
+    host.tcb.snd.nxt += far;
+    host.tcb.snd.cursor += far;
+    host.tcb.snd.wl2 += far;
+    let una = far + 1_001;
+    host.tcb.congestion =
+        crate::tcp::congestion::Congestion::new(crate::tcp::CongestionAlgorithm::NewReno, 10_000);
+    assert_eq!(host.tcb.send(&[0; 4_000], &mut host.lent.send), 4_000);
+    host.drain();
+    (0..3).for_each(|_| host.recv(a(1, una)));
+    assert_eq!(host.count(Counter::FastRetransmits), 1);
+}
+
+#[test]
 fn what_is_no_duplicate_does_not_count_as_one() {
     for (seg, why) in [
         (pa(1, 1, 5), "it has text"),
