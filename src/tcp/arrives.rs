@@ -317,6 +317,8 @@ impl Tcb {
         if had_gaps {
             self.rcv.nxt += self.recv_buf.join(env.recv);
         }
+        // Text beyond a FIN shows that one of the two is a lie; the text is acknowledged already.
+        self.rcv.fin = self.rcv.fin.filter(|&fin| self.rcv.nxt.at_or_before(fin));
         env.counters.add_n(Counter::TextIn, u64::from(accepted));
         self.rcv.mss = self.rcv.mss.max(text.len() as u16);
         self.owe_ack_for_text(had_gaps || accepted == 0, env);

@@ -131,6 +131,28 @@ fn a_bare_fin_out_of_order_waits_too() {
 }
 
 #[test]
+fn text_beyond_a_fin_makes_it_a_lie_that_is_forgotten() {
+    let mut host = Host::established();
+    host.recv(fa(50, 1));
+    host.recv(pa(1, 1, 100));
+    host.expect_state(State::Established);
+    assert_eq!((host.read.len(), host.fins), (100, 0));
+    host.recv(fa(101, 1));
+    host.expect_state(State::CloseWait);
+    assert_eq!(host.fins, 1);
+}
+
+#[test]
+fn kept_text_beyond_a_fin_makes_it_a_lie_too() {
+    let mut host = Host::established();
+    host.recv(pa(100, 1, 100));
+    host.recv(fa(120, 1));
+    host.recv(pa(1, 1, 99));
+    assert_eq!((host.read.len(), host.fins), (199, 0));
+    host.expect_state(State::Established);
+}
+
+#[test]
 fn a_fin_twice_counts_once() {
     let mut host = Host::established();
     host.recv(fa(1, 1));
