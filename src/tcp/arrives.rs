@@ -281,8 +281,16 @@ impl Tcb {
     ///
     /// Returns whether the peer's FIN was taken now.
     pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
+        if self.closed.is_some() {
+            return false;
+        }
         if !text.is_empty() {
             self.store_text(text, consumed, env);
+        }
+        if self.reader_gone && self.recv_buf.unread() > 0 {
+            // The user closed while this text was offered to it, and left some (SHLD-3).
+            self.abort(env.counters);
+            return false;
         }
         if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() {
             return false;

@@ -229,6 +229,30 @@ fn old_text_after_close_is_no_news() {
 }
 
 #[test]
+fn what_the_user_leaves_when_it_closes_inside_its_callback_makes_a_reset() {
+    let mut host = Host::established();
+    let seg = pa(1, 1, 10);
+    let arrival = host.tcb.on_segment(seg.segment(), &mut host.lent.env());
+    assert_eq!(arrival.text.len(), 10);
+    host.tcb.close(host.lent.now, &host.lent.config, &mut host.lent.counters);
+    host.tcb.accept_text(&seg.text, 4, &mut host.lent.env());
+    host.drain();
+    host.expect_closed(CloseReason::Aborted);
+    host.expect("RA 1+0 ack 11");
+}
+
+#[test]
+fn an_abort_inside_the_callback_leaves_nothing_running() {
+    let mut host = Host::established();
+    let seg = pa(1, 1, 10).with(Control::FIN);
+    host.tcb.on_segment(seg.segment(), &mut host.lent.env());
+    host.tcb.abort(&mut host.lent.counters);
+    assert!(!host.tcb.accept_text(&seg.text, 10, &mut host.lent.env()));
+    host.drain();
+    host.expect_closed(CloseReason::Aborted);
+}
+
+#[test]
 fn abort_tells_a_peer_that_has_something_to_lose() {
     use State::*;
     for (state, told) in [
