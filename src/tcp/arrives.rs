@@ -421,6 +421,7 @@ impl Tcb {
     /// Our FIN is acknowledged.
     pub(super) fn fin_acked(&mut self, env: &Env<'_>) {
         self.fin = Fin::Acked;
+        self.timers.cancel(Timer::User);
         self.apply(Input::FinAcked);
         match self.state {
             State::FinWait2 if self.reader_gone => {

@@ -298,6 +298,16 @@ fn a_close_that_lingers_too_long_is_an_abort() {
 }
 
 #[test]
+fn lingering_is_over_when_everything_is_acknowledged() {
+    let mut host = Host::open(|_, options| options.linger = Some(Duration::from_secs(3)), sa());
+    host.send(10);
+    host.close();
+    host.recv(a(1, 12));
+    host.wait_ms(10_000);
+    host.expect_state(State::FinWait2);
+}
+
+#[test]
 fn fin_wait_2_ends_after_its_time_when_nobody_reads() {
     let mut host = Host::established();
     host.close();
