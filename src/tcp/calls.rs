@@ -100,7 +100,17 @@ impl Tcb {
 
     /// Whether kept text may be delivered now.
     pub fn has_readable(&self) -> bool {
-        !self.paused && !self.reader_gone && self.recv_buf.unread() > 0 && self.closed.is_none()
+        !self.paused && self.has_unread()
+    }
+
+    /// Whether text is kept that the user may still ask for, so that a TCB that is otherwise done must stay.
+    pub const fn has_unread(&self) -> bool {
+        !self.reader_gone && self.recv_buf.unread() > 0 && self.may_read()
+    }
+
+    /// Not after a reset or an abort; but the end of both directions loses nothing (RFC 9293 §3.10.3).
+    const fn may_read(&self) -> bool {
+        matches!(self.closed, None | Some(CloseReason::Finished))
     }
 
     /// The first stretch of text kept for the user.
@@ -127,7 +137,7 @@ impl Tcb {
             && self.rcv.fin.is_some_and(|fin| fin.before(self.rcv.nxt))
             && self.recv_buf.unread() == 0
             && !self.reader_gone
-            && self.closed.is_none();
+            && self.may_read();
         self.fin_told |= told;
         told
     }

@@ -371,6 +371,20 @@ fn sending_after_close_takes_nothing() {
 }
 
 #[test]
+fn text_that_the_user_has_not_read_survives_the_end_of_both_directions() {
+    let mut host = Host::established();
+    host.appetite = 0;
+    host.recv(pa(1, 1, 10).with(Control::FIN));
+    host.shutdown();
+    host.recv(a(12, 2));
+    host.expect_closed(CloseReason::Finished);
+    assert!(host.tcb.has_unread());
+    host.read(usize::MAX);
+    assert_eq!((host.read.len(), host.fins), (10, 1));
+    assert!(!host.tcb.has_unread());
+}
+
+#[test]
 fn a_fin_waits_for_a_window_like_text() {
     let mut host = Host::established();
     host.send(10);

@@ -28,3 +28,20 @@ fn a_new_incarnation_begins_beyond_whatever_the_old_peer_might_believe() {
     syn.seq = 1;
     assert_eq!(TimeWait::new(&host.tcb).on_segment(&syn.segment()), TimeWaitVerdict::Challenge);
 }
+
+#[test]
+fn a_tcb_that_lingers_in_time_wait_for_its_reader_still_answers() {
+    let mut host = Host::established();
+    host.appetite = 0;
+    host.shutdown();
+    host.sent.clear();
+    host.recv(pa(1, 2, 10).with(Control::FIN));
+    host.expect_state(State::TimeWait);
+    host.expect("A 2+0 ack 12");
+    host.recv(fa(11, 2));
+    host.expect("A 2+0 ack 12");
+    assert!(host.tcb.has_unread());
+    host.read(usize::MAX);
+    assert_eq!((host.read.len(), host.fins), (10, 1));
+    assert!(!host.tcb.has_unread());
+}
