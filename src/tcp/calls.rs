@@ -123,7 +123,7 @@ impl Tcb {
     /// Text left behind by a user who closed meanwhile is lost, so the connection is aborted.
     pub fn consumed(&mut self, octets: u32, pools: &mut RecvPools, counters: &mut Counters) {
         self.recv_buf.consume(pools, octets);
-        if self.window_update_due() {
+        if self.state.may_receive() && self.window_update_due() {
             self.acks_owed = self.acks_owed.max(1);
         }
         if self.reader_gone && self.recv_buf.unread() > 0 {

@@ -169,6 +169,17 @@ fn a_window_opens_by_a_worthwhile_step_only() {
 }
 
 #[test]
+fn no_window_is_announced_after_the_peers_fin() {
+    let mut host = Host::established();
+    host.appetite = 0;
+    host.recv_batch(&[pa(1, 1, 1_000), pa(1_001, 1, 1_000), fa(2_001, 1)]);
+    host.expect("A 1+0 ack 2002");
+    host.read(usize::MAX);
+    host.expect_nothing();
+    assert_eq!(host.fins, 1);
+}
+
+#[test]
 fn at_a_closed_window_acks_are_still_taken() {
     let mut host = Host::open(|_, options| options.recv_buffer = 1_000, sa());
     host.appetite = 0;
