@@ -113,9 +113,9 @@ impl Tcb {
             self.arm_persist(env);
             return None;
         }
-        let fin = fin_left && len == left;
-        // A FIN by itself waits for a closed window like text, and is its own probe.
-        if left == 0 && self.snd.wnd <= cursor.since(self.snd.una) && !force {
+        // A FIN needs room in the window like an octet of text, and is its own probe.
+        let fin = fin_left && len == left && (force || cursor.since(self.snd.una) + len < self.snd.wnd);
+        if len == 0 && !fin {
             self.arm_persist(env);
             return None;
         }

@@ -397,3 +397,21 @@ fn a_fin_waits_for_a_window_like_text() {
     host.recv(a(1, 12).wnd(0));
     host.expect_state(State::FinWait2);
 }
+
+#[test]
+fn a_fin_does_not_ride_beyond_the_window() {
+    let mut host = Host::open(|_, _| {}, sa().wnd(500));
+    host.send(500);
+    host.expect("PA 1+500 ack 1");
+    host.recv(a(1, 501).wnd(300));
+    host.tcb.set_nagle(true);
+    host.send(299);
+    host.expect("PA 501+299 ack 1");
+    host.recv(a(1, 800).wnd(1));
+    host.send(1);
+    host.expect("PA 800+1 ack 1");
+    host.shutdown();
+    host.expect_nothing();
+    host.recv(a(1, 801).wnd(500));
+    host.expect("FA 801+0 ack 1");
+}
