@@ -151,12 +151,16 @@ impl Tcb {
         let Some(stamps) = seg.options.timestamps else {
             return Break(Stop::Dropped(DropReason::NoTimestamp));
         };
-        let age = timestamp_clock(env.now).wrapping_sub(self.ts.recent_at);
-        if !stamp_before(stamps.val, self.ts.recent) || age > Self::STAMP_LIFE_MS {
+        if !stamp_before(stamps.val, self.ts.recent) || self.is_stamp_outdated(env) {
             return Continue(());
         }
         self.owe_ack_for(seg, env);
         Break(Stop::Dropped(DropReason::Paws))
+    }
+
+    /// Whether TS.Recent was not refreshed for so long that it proves nothing (RFC 7323 §5.5).
+    fn is_stamp_outdated(&self, env: &Env<'_>) -> bool {
+        timestamp_clock(env.now).wrapping_sub(self.ts.recent_at) > Self::STAMP_LIFE_MS
     }
 
     /// First: is any of it in the window?
@@ -207,7 +211,8 @@ impl Tcb {
     /// RFC 7323 §4.3 (2) and (3): the stamp to echo is that of the segment that made the last ACK move.
     fn take_stamp(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
         let Some(Timestamps { val, .. }) = seg.options.timestamps else { return };
-        if self.ts.on && !stamp_before(val, self.ts.recent) && seg.seq.at_or_before(self.rcv.acked) {
+        let newer = !stamp_before(val, self.ts.recent) || self.is_stamp_outdated(env);
+        if self.ts.on && newer && seg.seq.at_or_before(self.rcv.acked) {
             self.ts.recent = val;
             self.ts.recent_at = timestamp_clock(env.now);
         }

@@ -182,6 +182,18 @@ fn the_stamp_echoed_is_that_of_the_segment_last_acknowledged() {
 }
 
 #[test]
+fn a_stamp_not_refreshed_for_24_days_is_no_longer_believed() {
+    let mut host = Host::open(|config, _| config.timestamps = true, sa().stamp(100));
+    host.wait(core::time::Duration::from_secs(24 * 24 * 3_600 + 1));
+    host.recv(pa(1, 1, 5).stamp(50));
+    assert_eq!(host.read.len(), 5);
+    host.wait_ms(40);
+    assert_eq!(host.expect("A 1+0 ack 6").out.options.timestamps.map(|ts| ts.ecr), Some(50));
+    host.recv(pa(6, 1, 5).stamp(49));
+    host.expect_dropped(DropReason::Paws);
+}
+
+#[test]
 fn text_out_of_order_is_kept_and_each_such_segment_answered() {
     let mut host = Host::established();
     host.recv_batch(&[pa(201, 1, 100), pa(401, 1, 100), pa(301, 1, 100)]);
