@@ -275,7 +275,15 @@ impl Tcb {
     /// (Re)starts the timer: RTO, or for a closed window RTO backed off by the probes so far.
     pub(super) fn start_retransmit_timer(&mut self, now: Instant) {
         let backed_off = u64::from(self.rtt.rto_us()) << self.probes.min(16);
-        self.timers.set(Timer::Retransmit, now.plus_micros(backed_off.min(PERSIST_MAX_US)));
+        let mut at = now.plus_micros(backed_off.min(PERSIST_MAX_US));
+        if let Some(timeout) = self.settings.user_timeout
+            && self.state.is_synchronized()
+            && self.probes == 0
+            && self.snd.flight() > 0
+        {
+            at = at.min((self.progress_at + timeout.get()).max(now));
+        }
+        self.timers.set(Timer::Retransmit, at);
     }
 }
 

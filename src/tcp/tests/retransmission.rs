@@ -66,6 +66,17 @@ fn r2_ends_the_connection() {
 }
 
 #[test]
+fn the_user_timeout_is_kept_to_the_millisecond() {
+    let mut host = Host::open(|_, options| options.user_timeout = Some(Duration::from_millis(5_000)), sa());
+    host.wait_ms(10_000);
+    host.send(1);
+    host.wait_ms(4_999);
+    host.expect_state(State::Established);
+    host.wait_ms(1);
+    host.expect_closed(CloseReason::TimedOut);
+}
+
+#[test]
 fn a_long_user_timeout_outlives_r2() {
     let mut host = Host::open(|_, options| options.user_timeout = Some(Duration::from_secs(1_000)), sa());
     host.send(1);
