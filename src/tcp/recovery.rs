@@ -20,6 +20,8 @@ pub struct Recovery {
     recover: Seq,
     /// Octets that duplicate acknowledgments say have left the network.
     inflation: u32,
+    /// Octets in flight when the first of the duplicates came.
+    flight: u32,
     duplicates: u8,
     active: bool,
     /// Set by a timeout: duplicates below `recover` are echoes of what was sent again (RFC 6582 §4).
@@ -49,6 +51,10 @@ impl Recovery {
         congestion: &mut impl CongestionControl,
     ) -> Repair {
         self.duplicates = self.duplicates.saturating_add(1);
+        if self.duplicates == 1 {
+            // RFC 5681 §3.2 step 2: what RFC 3042 lets out after this must not count.
+            self.flight = nxt.since(una);
+        }
         if self.active {
             self.inflation = self.inflation.saturating_add(mss);
             return Repair::Nothing;
@@ -62,7 +68,7 @@ impl Recovery {
             self.inflation = u32::from(self.duplicates) * mss;
             return Repair::Nothing;
         }
-        congestion.on_loss(nxt.since(una), mss);
+        congestion.on_loss(self.flight, mss);
         self.active = true;
         self.recover = nxt;
         self.inflation = u32::from(Self::DUP_THRESH) * mss;
