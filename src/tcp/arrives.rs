@@ -301,7 +301,6 @@ impl Tcb {
             return false;
         }
         self.rcv.nxt += 1;
-        self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
         self.acks_owed = self.acks_owed.max(1);
         self.apply(Input::Fin);
         if self.state == State::TimeWait {

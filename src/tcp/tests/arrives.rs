@@ -15,11 +15,14 @@ const SYNCHRONIZED: [State; 6] =
 #[test]
 fn a_reset_in_the_window_but_not_exact_is_challenged() {
     for state in SYNCHRONIZED {
-        let mut host = Host::in_state(state);
-        host.recv(r(100));
-        host.expect_dropped(DropReason::RstNotExact);
-        host.expect_state(state);
-        assert_eq!((host.sent.len(), host.count(Counter::ChallengeAcks)), (1, 1), "{state:?}");
+        let nxt = 1 + u32::from(matches!(state, State::CloseWait | State::Closing | State::LastAck));
+        for seq in [nxt + 1, nxt + 60_000] {
+            let mut host = Host::in_state(state);
+            host.recv(r(seq));
+            host.expect_dropped(DropReason::RstNotExact);
+            host.expect_state(state);
+            assert_eq!((host.sent.len(), host.count(Counter::ChallengeAcks)), (1, 1), "{state:?}");
+        }
     }
 }
 
@@ -146,6 +149,14 @@ fn paws_drops_old_stamps_and_answers_them() {
     host.recv(pa(1, 1, 5).stamp(100));
     host.recv(pa(6, 1, 5).stamp(105));
     assert_eq!(host.read.len(), 10);
+}
+
+/// RFC 7323 §5.3: R1 comes before the check of the sequence number.
+#[test]
+fn an_old_stamp_is_the_reason_also_outside_the_window() {
+    let mut host = Host::open(|config, _| config.timestamps = true, sa().stamp(100));
+    host.recv(pa(300_000, 1, 5).stamp(99));
+    host.expect_dropped(DropReason::Paws);
 }
 
 #[test]

@@ -153,6 +153,21 @@ fn kept_text_beyond_a_fin_makes_it_a_lie_too() {
 }
 
 #[test]
+fn a_fin_beyond_the_window_counts_when_it_comes_again() {
+    let mut host = Host::open(|_, options| options.recv_buffer = 1_000, sa());
+    host.appetite = 0;
+    host.recv(pa(1, 1, 1_000).with(Control::FIN));
+    host.expect_state(State::Established);
+    host.recv(fa(1_001, 1));
+    host.expect_state(State::Established);
+    assert_eq!(host.tcb.info().unread, 1_000);
+    host.read(usize::MAX);
+    host.recv(fa(1_001, 1));
+    host.expect_state(State::CloseWait);
+    assert_eq!((host.read.len(), host.fins), (1_000, 1));
+}
+
+#[test]
 fn a_fin_twice_counts_once() {
     let mut host = Host::established();
     host.recv(fa(1, 1));
