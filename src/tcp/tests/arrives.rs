@@ -80,6 +80,18 @@ fn a_segment_outside_the_window_is_answered_with_an_ack() {
     }
 }
 
+/// Two confused peers must not answer each other's empty segments without end.
+#[test]
+fn only_empty_segments_out_of_place_are_answered_within_the_limit() {
+    for (seg, answers) in [(a(0, 1), 3), (pa(0, 1, 1), 5)] {
+        let mut host = Host::open(|config, _| config.challenge_acks_per_second = 3, sa());
+        for _ in 0..5 {
+            host.recv(seg.clone());
+        }
+        assert_eq!(host.sent.len(), answers);
+    }
+}
+
 #[test]
 fn only_the_new_part_of_a_segment_counts() {
     let mut host = Host::open(|_, options| options.recv_buffer = 1_000, sa());

@@ -4,9 +4,9 @@
 use core::time::Duration;
 
 use super::*;
-use crate::base::{Counter, DropReason};
+use crate::base::{Counter, DropReason, Instant};
 use crate::tcp::tcb::Fin;
-use crate::tcp::{CloseReason, State};
+use crate::tcp::{CloseReason, FlowOptions, KeepAlive, State, TcpConfig};
 use crate::wire::Control;
 
 #[test]
@@ -32,7 +32,7 @@ fn an_active_close_in_three_segments() {
     host.recv(fa(1, 2));
     host.expect_state(State::TimeWait);
     host.expect("A 2+0 ack 2");
-    assert_eq!(host.tcb.deadline(), crate::base::Instant::NEVER);
+    assert_eq!(host.tcb.deadline(), Instant::NEVER);
 }
 
 #[test]
@@ -61,6 +61,24 @@ fn both_close_at_once() {
     host.recv(a(2, 2));
     host.expect_state(State::TimeWait);
     host.expect_nothing();
+}
+
+#[test]
+fn time_wait_has_no_timer_whichever_way_it_was_reached() {
+    let keep = |_: &mut TcpConfig, options: &mut FlowOptions| {
+        options.keep_alive = Some(KeepAlive::default());
+        options.linger = Some(Duration::from_secs(9));
+    };
+    for last in [a(2, 2), fa(1, 2)] {
+        let mut host = Host::open(keep, sa());
+        host.close();
+        if last.seq == 2 {
+            host.recv(fa(1, 1));
+        }
+        host.recv(last);
+        host.expect_state(State::TimeWait);
+        assert_eq!(host.tcb.deadline(), Instant::NEVER);
+    }
 }
 
 #[test]

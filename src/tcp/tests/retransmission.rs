@@ -56,6 +56,32 @@ fn the_report_of_r1_comes_once() {
 }
 
 #[test]
+fn timeouts_are_counted_from_the_last_progress() {
+    let mut host = in_flight(2);
+    host.fire();
+    host.fire();
+    let threshold = host.tcb.info().ssthresh;
+    host.recv(a(1, 1_001));
+    host.fire();
+    host.fire();
+    assert_eq!(host.reports, [], "R1 is three for one segment");
+    assert_eq!((threshold, host.tcb.info().ssthresh), (2_000, 2_000));
+}
+
+#[test]
+fn a_window_that_is_not_used_does_not_grow() {
+    let mut host = Host::established();
+    for i in 1..20 {
+        host.send(1_000);
+        host.recv(a(1, i * 1_000 + 1));
+    }
+    assert_eq!(host.cwnd(), 10_000);
+    host.send(5_000);
+    host.recv(a(1, 24_001));
+    assert_eq!(host.cwnd(), 12_000, "half of it counts as used");
+}
+
+#[test]
 fn r2_ends_the_connection() {
     let mut host = in_flight(1);
     host.wait(Duration::from_secs(99));

@@ -54,6 +54,8 @@ fn half_the_largest_window_is_worth_a_segment() {
     host.expect_nothing();
     host.recv(a(1, 401).wnd(200));
     host.expect("A 401+200 ack 1");
+    host.recv(a(1, 401).wnd(400));
+    host.expect_nothing();
 }
 
 /// RFC 9293 §3.8.6.2.1 (4).
@@ -66,6 +68,9 @@ fn a_silly_window_is_used_after_the_override_timeout() {
     host.expect_nothing();
     host.fire();
     host.expect("A 401+100 ack 1");
+    host.recv(a(1, 501).wnd(100));
+    assert_eq!(host.fire(), 200, "an answer ends the back-off");
+    host.expect("A 501+100 ack 1");
     host.expect_state(State::Established);
 }
 
