@@ -341,6 +341,17 @@ fn lingering_is_over_when_everything_is_acknowledged() {
 }
 
 #[test]
+fn closing_twice_gains_no_time() {
+    let mut host = Host::open(|_, options| options.linger = Some(Duration::from_secs(3)), sa());
+    host.send(10);
+    host.close();
+    host.wait_ms(2_000);
+    host.close();
+    host.wait_ms(1_000);
+    host.expect_closed(CloseReason::Aborted);
+}
+
+#[test]
 fn fin_wait_2_ends_after_its_time_when_nobody_reads() {
     let mut host = Host::established();
     host.close();

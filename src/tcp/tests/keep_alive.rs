@@ -78,6 +78,28 @@ fn text_in_flight_is_left_to_the_retransmission_timer() {
 }
 
 #[test]
+fn the_idle_time_is_counted_from_when_the_peer_was_heard() {
+    let mut host = Host::open(|_, options| on(options), sa());
+    host.wait(Duration::from_secs(60));
+    host.recv(a(1, 1).with(crate::wire::Control::PSH));
+    assert_eq!(host.fire(), 40_000);
+    host.expect_nothing();
+    assert_eq!(host.fire(), 60_000);
+    host.expect("A 0+0 ack 1");
+}
+
+#[test]
+fn a_half_closed_connection_is_kept_alive_too() {
+    let mut host = Host::open(|_, options| on(options), sa());
+    host.shutdown();
+    host.recv(a(1, 2));
+    host.sent.clear();
+    host.wait(Duration::from_secs(100));
+    host.expect("A 1+0 ack 1");
+    host.expect_state(State::FinWait2);
+}
+
+#[test]
 fn a_passive_open_keeps_alive_too() {
     let mut host = Host::half_open(&s(), |_, options| on(options));
     host.recv(a(1, 1));

@@ -184,6 +184,30 @@ fn a_partial_acknowledgment_repairs_the_next_hole() {
 }
 
 #[test]
+fn a_repair_takes_the_fin_along() {
+    let mut host = in_flight(4);
+    host.shutdown();
+    host.expect("FA 4001+0 ack 1");
+    (0..3).for_each(|_| host.recv(a(1, 1)));
+    host.expect("A 1+1000 ack 1");
+    host.recv(a(1, 3_001));
+    host.expect("FPA 3001+1000 ack 1");
+    host.recv(a(1, 4_001));
+    host.expect("FA 4001+0 ack 1");
+    host.recv(a(1, 4_002));
+    host.expect_state(State::FinWait2);
+}
+
+#[test]
+fn karn_measures_nothing_that_was_repaired() {
+    let mut host = in_flight(8);
+    (0..3).for_each(|_| host.recv(a(1, 1)));
+    host.wait_ms(190);
+    host.recv(a(1, 8_001));
+    assert_eq!(host.tcb.info().rto.as_millis(), 200);
+}
+
+#[test]
 fn a_timeout_during_recovery_starts_over() {
     let mut host = in_flight(8);
     (0..3).for_each(|_| host.recv(a(1, 1)));
