@@ -57,7 +57,8 @@ impl Tcb {
     /// CLOSE: as [`Tcb::shutdown`], and nobody reads any more. Unread text makes it a reset (SHLD-3).
     pub fn close(&mut self, now: Instant, config: &TcpConfig, counters: &mut Counters) {
         let linger = self.settings.linger.map(|linger| linger.get());
-        let heard_all = self.recv_buf.unread() == 0;
+        // Of what is being read now, `consumed` will tell how much was left.
+        let heard_all = self.recv_buf.unread() == self.offered;
         if !heard_all || linger.is_some_and(|linger| linger.is_zero()) {
             self.abort(counters);
             return;
@@ -113,15 +114,19 @@ impl Tcb {
         matches!(self.closed, None | Some(CloseReason::Finished))
     }
 
-    /// The first stretch of text kept for the user.
-    pub fn front<'p>(&self, pools: &'p RecvPools) -> &'p [u8] {
-        self.recv_buf.front(pools)
+    /// The first stretch of text kept for the user, who may close while looking at it; then
+    /// [`Tcb::consumed`] must be told how much was read.
+    pub fn front<'p>(&mut self, pools: &'p RecvPools) -> &'p [u8] {
+        let front = self.recv_buf.front(pools);
+        self.offered = u32::try_from(front.len()).expect("a chunk is at most 2^24 octets");
+        front
     }
 
     /// The user has read `octets` of what was kept; owes a window update when that is worth a segment.
     ///
     /// Text left behind by a user who closed meanwhile is lost, so the connection is aborted.
     pub fn consumed(&mut self, octets: u32, pools: &mut RecvPools, counters: &mut Counters) {
+        self.offered = 0;
         self.recv_buf.consume(pools, octets);
         if self.state.may_receive() && self.window_update_due() {
             self.acks_owed = self.acks_owed.max(1);

@@ -181,6 +181,8 @@ pub struct Tcb {
     pub(super) wants_room: bool,
     /// The user has been told of the peer's FIN.
     pub(super) fin_told: bool,
+    /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
+    pub(super) offered: u32,
     pub(super) send_buf: SendBuf,
     pub(super) recv_buf: RecvBuf,
     pub(super) timers: Timers,
@@ -237,6 +239,7 @@ impl Tcb {
             paused: false,
             wants_room: false,
             fin_told: false,
+            offered: 0,
             send_buf: SendBuf::default(),
             recv_buf: RecvBuf::default(),
             timers: Timers::default(),

@@ -275,6 +275,25 @@ fn what_the_user_leaves_when_it_closes_inside_its_callback_makes_a_reset() {
 }
 
 #[test]
+fn a_close_while_kept_text_is_read_depends_on_how_much_is_left() {
+    for (len, read, closed, line) in [
+        (100, 100, None, "FA 1+0 ack 101"),
+        (100, 99, Some(CloseReason::Aborted), "RA 1+0 ack 101"),
+        (600, 512, Some(CloseReason::Aborted), "RA 1+0 ack 601"),
+    ] {
+        let mut host = Host::established();
+        host.appetite = 0;
+        host.recv(pa(1, 1, len));
+        assert_eq!(host.tcb.front(&host.lent.recv).len(), len.min(512) as usize);
+        host.tcb.close(host.lent.now, &host.lent.config, &mut host.lent.counters);
+        host.tcb.consumed(read, &mut host.lent.recv, &mut host.lent.counters);
+        host.drain();
+        host.expect(line);
+        assert_eq!(host.tcb.closed(), closed, "{read} of {len}");
+    }
+}
+
+#[test]
 fn an_abort_inside_the_callback_leaves_nothing_running() {
     let mut host = Host::established();
     let seg = pa(1, 1, 10).with(Control::FIN);

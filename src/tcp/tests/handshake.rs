@@ -215,6 +215,19 @@ fn after_a_lost_syn_sending_begins_carefully() {
 }
 
 #[test]
+fn after_a_lost_syn_ack_sending_begins_carefully_too() {
+    let mut host = Host::new(super::host::config(), |lent| {
+        let mut half = crate::tcp::HalfOpen::new(&s().segment(), super::segments::ISS, lent.now);
+        assert!(half.retry(&lent.config));
+        let opening = super::host::opening(Seq::new(0), lent.now);
+        half.to_tcb(&opening, &crate::tcp::FlowOptions::default(), &lent.env())
+    });
+    host.recv(a(1, 1));
+    let info = host.tcb.info();
+    assert_eq!((host.cwnd(), info.rto.as_millis(), info.srtt), (1_000, 3_000, None));
+}
+
+#[test]
 fn the_peers_syn_again_is_answered_in_every_state_after_it() {
     let mut host = Host::syn_sent();
     host.recv(s());

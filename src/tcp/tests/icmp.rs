@@ -64,6 +64,14 @@ fn too_big_makes_segments_smaller_and_sends_again_at_once() {
 }
 
 #[test]
+fn too_big_counts_the_timestamps_that_go_along() {
+    let mut host = Host::open(|config, _| config.timestamps = true, sa().stamp(1));
+    host.send(10);
+    assert_eq!(host.icmp(IcmpMeaning::TooBig { mss: 700 }, 1), Ok(None));
+    assert_eq!(host.tcb.info().mss, 688);
+}
+
+#[test]
 fn too_big_never_makes_segments_larger_nor_tiny() {
     let mut host = Host::established();
     host.send(10);
