@@ -132,7 +132,9 @@ mod tests {
         assert_eq!(recovery.on_progress(seq(3 * MSS), 3 * MSS, MSS), Repair::Retransmit);
         assert!(recovery.is_active());
         assert_eq!(recovery.inflation(), 2 * MSS, "deflated by what left, plus one segment");
-        assert_eq!(recovery.on_progress(nxt, 7 * MSS, MSS), Repair::Nothing);
+        assert_eq!(recovery.on_progress(seq(4 * MSS), MSS, MSS), Repair::Retransmit);
+        assert_eq!(recovery.inflation(), 2 * MSS, "a whole segment is enough to let another out");
+        assert_eq!(recovery.on_progress(nxt, 6 * MSS, MSS), Repair::Nothing);
         assert!(!recovery.is_active());
         assert_eq!((reno.cwnd(), recovery.inflation()), (5 * MSS, 0), "one halving for the whole window");
     }

@@ -7,8 +7,10 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::pair::{Fate, Finish, Pair};
-use crate::base::Rng;
+use super::{Host, Seg, a};
+use crate::base::{Instant, Rng};
 use crate::tcp::{CloseReason, State};
+use crate::wire::Control;
 
 fn script(len: usize, salt: u8) -> Vec<u8> {
     (0..len).map(|i| u8::try_from(i % 249).expect("below 249") ^ salt).collect()
@@ -100,6 +102,53 @@ fn a_peer_that_vanishes_is_given_up() {
     assert_eq!(pair.ends[0].over, Some(CloseReason::TimedOut));
 }
 
+/// What a hostile peer sends and an erratic user does.
+#[derive(Clone, Debug)]
+enum Op {
+    Recv(Seg),
+    Send(u32),
+    Read(usize),
+    Fire,
+    Shutdown,
+    Close,
+    Abort,
+}
+
+/// A number near the edges where mistakes are made, or anywhere.
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        4 => 0u32..40,
+        2 => 65_500u32..65_600,
+        2 => 262_100u32..262_200,
+        1 => (0u32..40).prop_map(u32::wrapping_neg),
+        1 => any::<u32>(),
+    ]
+}
+
+fn seg() -> impl Strategy<Value = Seg> {
+    let ctl = prop_oneof![3 => Just(16u8), 1 => Just(17u8), 2 => any::<u8>()];
+    let wnd = prop_oneof![Just(0u16), Just(1u16), 0u16..3_000, any::<u16>()];
+    (number(), number(), ctl, wnd, 0u32..1_500, any::<u16>(), any::<Option<u32>>()).prop_map(
+        |(seq, ack, ctl, wnd, len, up, stamp)| {
+            let seg =
+                Seg { ctl: Control::from_bits(ctl), up, ..a(seq, ack).wnd(wnd) }.text(len / 30 * (len % 30));
+            stamp.map_or(seg.clone(), |val| seg.stamp(val))
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => seg().prop_map(Op::Recv),
+        3 => (1u32..3_000).prop_map(Op::Send),
+        3 => (0usize..2_000).prop_map(Op::Read),
+        4 => Just(Op::Fire),
+        1 => Just(Op::Shutdown),
+        1 => Just(Op::Close),
+        1 => Just(Op::Abort),
+    ]
+}
+
 /// A link that does something to each segment with these chances, in parts per million.
 fn bad_link(seed: u64, chances: [u32; 3]) -> impl FnMut(usize, u32, &super::segments::Sent) -> Fate {
     let mut rng = Rng::new(seed);
@@ -114,6 +163,36 @@ fn bad_link(seed: u64, chances: [u32; 3]) -> impl FnMut(usize, u32, &super::segm
         } else {
             Fate::Deliver
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #[test]
+    fn nothing_a_peer_sends_breaks_an_invariant(
+        state in prop::sample::select(&State::ALL[..]), ops in prop::collection::vec(op(), 1..40),
+    ) {
+        let mut host = Host::in_state(state);
+        host.appetite = 0;
+        for op in ops {
+            if host.tcb.closed().is_some() {
+                break;
+            }
+            match op {
+                Op::Recv(seg) => host.recv(seg),
+                Op::Send(len) if host.tcb.send_room() >= len => host.send(len),
+                Op::Fire if host.tcb.deadline() != Instant::NEVER => {
+                    host.fire();
+                }
+                Op::Read(octets) => host.read(octets),
+                Op::Shutdown => host.shutdown(),
+                Op::Close => host.close(),
+                Op::Abort => host.abort(),
+                Op::Send(_) | Op::Fire => {}
+            }
+        }
+        host.tcb.release(&mut host.lent.send, &mut host.lent.recv);
+        prop_assert_eq!((host.lent.send.free_count(), host.lent.recv.chunks.free_count()), (2_048, 2_048));
     }
 }
 
