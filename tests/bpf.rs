@@ -47,14 +47,14 @@ fn every_frame_gets_its_verdict() {
         seen.push(verdict);
     }
     let unseen: Vec<_> = counters(&steering).into_iter().filter(|(name, _)| !seen.contains(name)).collect();
-    assert_eq!(unseen, [("drop_no_socket", 0)], "the tables have a frame for each verdict but one");
+    assert_eq!(unseen, [("steer_drop_no_socket", 0)], "the tables have a frame for each verdict but one");
 }
 
 #[test]
 fn a_frame_of_ours_without_a_socket_is_dropped_and_never_passed() {
     let Some(steering) = steering() else { return };
     for frame in [ethernet(ETH_IPV4, &segment_v4(PORT)), ethernet(ETH_IPV4, &unreachable_v4(PORT, TCP))] {
-        assert_eq!(run(&steering, &frame), ("drop_no_socket", Action::Drop));
+        assert_eq!(run(&steering, &frame), ("steer_drop_no_socket", Action::Drop));
     }
 }
 
@@ -64,8 +64,8 @@ fn removed_endpoints_are_the_kernels_again() {
     steering.remove_endpoint(OURS_V4.into(), PORT).unwrap();
     steering.remove_range(OURS_V4.into(), RANGE.0, RANGE.1).unwrap();
     for port in [PORT, RANGE.0] {
-        assert_eq!(run(&steering, &ethernet(ETH_IPV4, &segment_v4(port))).0, "pass_not_ours");
-        assert_eq!(run(&steering, &ethernet(ETH_IPV6, &segment_v6(port))).0, "drop_no_socket");
+        assert_eq!(run(&steering, &ethernet(ETH_IPV4, &segment_v4(port))).0, "steer_pass_not_ours");
+        assert_eq!(run(&steering, &ethernet(ETH_IPV6, &segment_v6(port))).0, "steer_drop_no_socket");
     }
     steering.remove_endpoint(OURS_V4.into(), PORT).expect("removing twice is no error");
 }
@@ -76,8 +76,8 @@ fn an_address_has_eight_ranges_and_no_more() {
     for i in 1..8 {
         steering.add_range(OURS_V4.into(), i * 100, i * 100 + 9).unwrap();
     }
-    assert_eq!(run(&steering, &ethernet(ETH_IPV4, &segment_v4(709))).0, "drop_no_socket");
-    assert_eq!(run(&steering, &ethernet(ETH_IPV4, &segment_v4(710))).0, "pass_not_ours");
+    assert_eq!(run(&steering, &ethernet(ETH_IPV4, &segment_v4(709))).0, "steer_drop_no_socket");
+    assert_eq!(run(&steering, &ethernet(ETH_IPV4, &segment_v4(710))).0, "steer_pass_not_ours");
     let error = steering.add_range(OURS_V4.into(), 800, 809).unwrap_err();
     assert!(error.to_string().contains("no room for ports 800 to 809"), "{error}");
     steering.add_range(OURS_V4.into(), 100, 109).expect("a range that is there takes no room");
@@ -92,21 +92,25 @@ fn plain() -> Vec<Row> {
     options.splice(20..20, [1u8; 40]);
     options[0] = 0x4f;
     vec![
-        (v4(PORT), "redirect", "the endpoint"),
-        (v6(PORT), "redirect", "the endpoint"),
-        (v4(FOREIGN), "pass_not_ours", "ssh survives us"),
-        (v6(FOREIGN), "pass_not_ours", "ssh survives us"),
-        (v4(RANGE.0), "redirect", "first of the range"),
-        (v4(RANGE.1), "redirect", "last of the range"),
-        (v4(RANGE.0 - 1), "pass_not_ours", "before the range"),
-        (v4(RANGE.1 + 1), "pass_not_ours", "after the range"),
-        (v6(RANGE.1), "redirect", "last of the range"),
-        (v6(RANGE.1 + 1), "pass_not_ours", "after the range"),
-        (ethernet(ETH_IPV4, &elsewhere), "pass_not_ours", "our port on another address"),
-        (ethernet(ETH_IPV4, &options), "redirect", "IPv4 options before the ports"),
-        (ethernet(ETH_IPV4, &ipv4(UDP, 0, &segment(1, PORT))), "pass_not_tcp", "UDP to a port of ours"),
-        (ethernet(ETH_IPV4, &ipv4(ICMPV6, 0, &[1; 64])), "pass_not_tcp", "ICMPv6 within IPv4 is nothing"),
-        (ethernet(ETH_IPV6, &ipv6(ICMP, &[3; 64])), "pass_not_tcp", "ICMP within IPv6 is nothing"),
+        (v4(PORT), "steer_redirect", "the endpoint"),
+        (v6(PORT), "steer_redirect", "the endpoint"),
+        (v4(FOREIGN), "steer_pass_not_ours", "ssh survives us"),
+        (v6(FOREIGN), "steer_pass_not_ours", "ssh survives us"),
+        (v4(RANGE.0), "steer_redirect", "first of the range"),
+        (v4(RANGE.1), "steer_redirect", "last of the range"),
+        (v4(RANGE.0 - 1), "steer_pass_not_ours", "before the range"),
+        (v4(RANGE.1 + 1), "steer_pass_not_ours", "after the range"),
+        (v6(RANGE.1), "steer_redirect", "last of the range"),
+        (v6(RANGE.1 + 1), "steer_pass_not_ours", "after the range"),
+        (ethernet(ETH_IPV4, &elsewhere), "steer_pass_not_ours", "our port on another address"),
+        (ethernet(ETH_IPV4, &options), "steer_redirect", "IPv4 options before the ports"),
+        (ethernet(ETH_IPV4, &ipv4(UDP, 0, &segment(1, PORT))), "steer_pass_not_tcp", "UDP to a port of ours"),
+        (
+            ethernet(ETH_IPV4, &ipv4(ICMPV6, 0, &[1; 64])),
+            "steer_pass_not_tcp",
+            "ICMPv6 within IPv4 is nothing",
+        ),
+        (ethernet(ETH_IPV6, &ipv6(ICMP, &[3; 64])), "steer_pass_not_tcp", "ICMP within IPv6 is nothing"),
     ]
 }
 
@@ -126,14 +130,18 @@ fn link_layer() -> Vec<Row> {
     let mut short = packet.clone();
     short[0] = 0x44;
     vec![
-        (tagged(&[0x8100]), "redirect", "one VLAN tag"),
-        (tagged(&[0x88a8, 0x8100]), "redirect", "two VLAN tags"),
-        (tagged(&[0x88a8, 0x8100, 0x8100]), "pass_not_ip", "three VLAN tags"),
-        (ethernet(0x0806, &[0; 46]), "pass_not_ip", "ARP"),
-        (ethernet(0x88cc, &[0; 46]), "pass_not_ip", "LLDP"),
-        (ethernet(ETH_IPV4, &version), "pass_malformed", "IPv4 that says it is version 6"),
-        (ethernet(ETH_IPV6, &segment_v4(PORT).repeat(2)), "pass_malformed", "IPv6 that says it is version 4"),
-        (ethernet(ETH_IPV4, &short), "pass_malformed", "a header of 16 octets"),
+        (tagged(&[0x8100]), "steer_redirect", "one VLAN tag"),
+        (tagged(&[0x88a8, 0x8100]), "steer_redirect", "two VLAN tags"),
+        (tagged(&[0x88a8, 0x8100, 0x8100]), "steer_pass_not_ip", "three VLAN tags"),
+        (ethernet(0x0806, &[0; 46]), "steer_pass_not_ip", "ARP"),
+        (ethernet(0x88cc, &[0; 46]), "steer_pass_not_ip", "LLDP"),
+        (ethernet(ETH_IPV4, &version), "steer_pass_malformed", "IPv4 that says it is version 6"),
+        (
+            ethernet(ETH_IPV6, &segment_v4(PORT).repeat(2)),
+            "steer_pass_malformed",
+            "IPv6 that says it is version 4",
+        ),
+        (ethernet(ETH_IPV4, &short), "steer_pass_malformed", "a header of 16 octets"),
     ]
 }
 
@@ -143,16 +151,16 @@ fn fragments() -> Vec<Row> {
     let v4 = |port, bits| ethernet(ETH_IPV4, &ipv4(TCP, bits, &segment(1234, port)));
     let v6 = |port, bits: u16| ethernet(ETH_IPV6, &ipv6(FRAGMENT, &chain(&[(fragment(bits), TCP)], port)));
     vec![
-        (v4(PORT, DO_NOT), "redirect", "what every TCP sends"),
-        (v4(PORT, MORE), "drop_fragment", "the kernel would reassemble it and answer with RST"),
-        (v4(FOREIGN, MORE), "pass_not_ours", "the first fragment of another's segment"),
-        (v4(PORT, MORE | 100), "pass_fragment", "the middle: no ports"),
-        (v4(PORT, 100), "pass_fragment", "the end: no ports"),
-        (v6(PORT, 1), "drop_fragment", "the first"),
-        (v6(FOREIGN, 1), "pass_not_ours", "another's first"),
-        (v6(PORT, 8), "pass_fragment", "the end, eight octets in"),
-        (v6(PORT, 0), "redirect", "an atomic fragment is a whole packet"),
-        (ethernet(ETH_IPV4, &ipv4(ICMP, MORE, &[3; 64])), "pass_fragment", "an error in parts"),
+        (v4(PORT, DO_NOT), "steer_redirect", "what every TCP sends"),
+        (v4(PORT, MORE), "steer_drop_fragment", "the kernel would reassemble it and answer with RST"),
+        (v4(FOREIGN, MORE), "steer_pass_not_ours", "the first fragment of another's segment"),
+        (v4(PORT, MORE | 100), "steer_pass_fragment", "the middle: no ports"),
+        (v4(PORT, 100), "steer_pass_fragment", "the end: no ports"),
+        (v6(PORT, 1), "steer_drop_fragment", "the first"),
+        (v6(FOREIGN, 1), "steer_pass_not_ours", "another's first"),
+        (v6(PORT, 8), "steer_pass_fragment", "the end, eight octets in"),
+        (v6(PORT, 0), "steer_redirect", "an atomic fragment is a whole packet"),
+        (ethernet(ETH_IPV4, &ipv4(ICMP, MORE, &[3; 64])), "steer_pass_fragment", "an error in parts"),
     ]
 }
 
@@ -170,27 +178,27 @@ fn extensions() -> Vec<Row> {
     let mut to_udp = many(2);
     to_udp[1].1 = UDP;
     vec![
-        (frame(&[(options(), TCP)], HOP_BY_HOP), "redirect", "hop-by-hop options"),
-        (frame(&[(long(), TCP)], DESTINATION), "redirect", "32 octets of destination options"),
-        (frame(&[(options(), DESTINATION), (options(), TCP)], HOP_BY_HOP), "redirect", "two headers"),
-        (frame(&[(source_route(0), TCP)], ROUTING), "redirect", "a route at its end"),
-        (frame(&[(source_route(1), TCP)], ROUTING), "pass_malformed", "a route that goes on from here"),
+        (frame(&[(options(), TCP)], HOP_BY_HOP), "steer_redirect", "hop-by-hop options"),
+        (frame(&[(long(), TCP)], DESTINATION), "steer_redirect", "32 octets of destination options"),
+        (frame(&[(options(), DESTINATION), (options(), TCP)], HOP_BY_HOP), "steer_redirect", "two headers"),
+        (frame(&[(source_route(0), TCP)], ROUTING), "steer_redirect", "a route at its end"),
+        (frame(&[(source_route(1), TCP)], ROUTING), "steer_pass_malformed", "a route that goes on from here"),
         (
             frame(&[([vec![0, 4], vec![0; 22]].concat(), TCP)], AH),
-            "redirect",
+            "steer_redirect",
             "authentication counts in words",
         ),
         (
             frame(&[(options(), FRAGMENT), (fragment(1), TCP)], HOP_BY_HOP),
-            "drop_fragment",
+            "steer_drop_fragment",
             "options, then a part",
         ),
-        (frame(&ended(6), DESTINATION), "redirect", "the longest chain that is followed"),
-        (frame(&ended(7), DESTINATION), "pass_malformed", "one header more"),
-        (frame(&to_udp, DESTINATION), "pass_not_tcp", "something else behind the options"),
+        (frame(&ended(6), DESTINATION), "steer_redirect", "the longest chain that is followed"),
+        (frame(&ended(7), DESTINATION), "steer_pass_malformed", "one header more"),
+        (frame(&to_udp, DESTINATION), "steer_pass_not_tcp", "something else behind the options"),
         (
             frame(&[(vec![0, 255, 0, 0, 0, 0, 0, 0], TCP)], DESTINATION),
-            "pass_truncated",
+            "steer_pass_truncated",
             "past the frame's end",
         ),
     ]
@@ -216,27 +224,31 @@ fn errors() -> Vec<Row> {
     let mut later = sent_v4.clone();
     later[7] = 1;
     vec![
-        (v4(PORT, TCP), "redirect_icmp", "port unreachable, for a segment of ours"),
-        (v4(RANGE.0, TCP), "redirect_icmp", "from a port of the range"),
-        (v4(FOREIGN, TCP), "pass_not_ours", "for another's segment"),
-        (v4(PORT, UDP), "pass_not_tcp", "for a datagram"),
-        (icmp_v4(3, &received), "pass_not_ours", "quotes a segment to us, which we did not send"),
-        (icmp_v4(3, &later), "pass_fragment", "quotes a later fragment"),
-        (icmp_v4(3, &sent_v4[..24]), "redirect_icmp", "quotes the ports and no more"),
-        (icmp_v4(3, &sent_v4[..23]), "pass_truncated", "quotes less than the ports"),
-        (icmp_v4(3, &simple_v6), "pass_malformed", "quotes another family"),
-        (icmp_v4(4, &sent_v4), "redirect_icmp", "source quench"),
-        (icmp_v4(11, &sent_v4), "redirect_icmp", "time exceeded"),
-        (icmp_v4(12, &sent_v4), "redirect_icmp", "parameter problem"),
-        (icmp_v4(8, &sent_v4), "pass_not_tcp", "echo request"),
-        (icmp_v4(5, &sent_v4), "pass_not_tcp", "redirect: the kernel's routes"),
-        (icmp_v6(1, &simple_v6), "redirect_icmp", "unreachable"),
-        (icmp_v6(2, &simple_v6), "redirect_icmp", "packet too big"),
-        (icmp_v6(1, &sent_v6(&[(vec![0; 8], TCP)], DESTINATION)), "redirect_icmp", "quotes options"),
-        (icmp_v6(1, &sent_v6(&[(fragment(1), TCP)], FRAGMENT)), "redirect_icmp", "quotes a first fragment"),
-        (icmp_v6(128, &simple_v6), "pass_not_tcp", "echo request"),
-        (icmp_v6(135, &simple_v6), "pass_not_tcp", "neighbour solicitation"),
-        (icmp_v6(1, &simple_v6[..43]), "pass_truncated", "quotes less than the ports"),
+        (v4(PORT, TCP), "steer_redirect_icmp", "port unreachable, for a segment of ours"),
+        (v4(RANGE.0, TCP), "steer_redirect_icmp", "from a port of the range"),
+        (v4(FOREIGN, TCP), "steer_pass_not_ours", "for another's segment"),
+        (v4(PORT, UDP), "steer_pass_not_tcp", "for a datagram"),
+        (icmp_v4(3, &received), "steer_pass_not_ours", "quotes a segment to us, which we did not send"),
+        (icmp_v4(3, &later), "steer_pass_fragment", "quotes a later fragment"),
+        (icmp_v4(3, &sent_v4[..24]), "steer_redirect_icmp", "quotes the ports and no more"),
+        (icmp_v4(3, &sent_v4[..23]), "steer_pass_truncated", "quotes less than the ports"),
+        (icmp_v4(3, &simple_v6), "steer_pass_malformed", "quotes another family"),
+        (icmp_v4(4, &sent_v4), "steer_redirect_icmp", "source quench"),
+        (icmp_v4(11, &sent_v4), "steer_redirect_icmp", "time exceeded"),
+        (icmp_v4(12, &sent_v4), "steer_redirect_icmp", "parameter problem"),
+        (icmp_v4(8, &sent_v4), "steer_pass_not_tcp", "echo request"),
+        (icmp_v4(5, &sent_v4), "steer_pass_not_tcp", "redirect: the kernel's routes"),
+        (icmp_v6(1, &simple_v6), "steer_redirect_icmp", "unreachable"),
+        (icmp_v6(2, &simple_v6), "steer_redirect_icmp", "packet too big"),
+        (icmp_v6(1, &sent_v6(&[(vec![0; 8], TCP)], DESTINATION)), "steer_redirect_icmp", "quotes options"),
+        (
+            icmp_v6(1, &sent_v6(&[(fragment(1), TCP)], FRAGMENT)),
+            "steer_redirect_icmp",
+            "quotes a first fragment",
+        ),
+        (icmp_v6(128, &simple_v6), "steer_pass_not_tcp", "echo request"),
+        (icmp_v6(135, &simple_v6), "steer_pass_not_tcp", "neighbour solicitation"),
+        (icmp_v6(1, &simple_v6[..43]), "steer_pass_truncated", "quotes less than the ports"),
     ]
 }
 
@@ -245,15 +257,15 @@ fn truncated() -> Vec<Row> {
     let v6 = ethernet(ETH_IPV6, &segment_v6(PORT));
     let vlan = ethernet(0x8100, &[0, 7, 8]);
     vec![
-        (v4[..14 + 19].to_vec(), "pass_truncated", "one octet less than an IPv4 header"),
-        (v4[..14 + 23].to_vec(), "pass_truncated", "one octet less than the ports"),
-        (v4[..14 + 24].to_vec(), "redirect", "the ports are there: ours, so never the kernel's"),
-        (v6[..14 + 39].to_vec(), "pass_truncated", "one octet less than an IPv6 header"),
-        (v6[..14 + 43].to_vec(), "pass_truncated", "one octet less than the ports"),
-        (v6[..14 + 44].to_vec(), "redirect", "the ports are there"),
-        (vlan, "pass_truncated", "half a VLAN tag"),
-        (ethernet(ETH_IPV4, &[]), "pass_truncated", "an Ethernet header alone"),
-        (ethernet(ETH_IPV4, &ipv4(ICMP, 0, &[3; 7])), "pass_truncated", "less than an ICMP header"),
+        (v4[..14 + 19].to_vec(), "steer_pass_truncated", "one octet less than an IPv4 header"),
+        (v4[..14 + 23].to_vec(), "steer_pass_truncated", "one octet less than the ports"),
+        (v4[..14 + 24].to_vec(), "steer_redirect", "the ports are there: ours, so never the kernel's"),
+        (v6[..14 + 39].to_vec(), "steer_pass_truncated", "one octet less than an IPv6 header"),
+        (v6[..14 + 43].to_vec(), "steer_pass_truncated", "one octet less than the ports"),
+        (v6[..14 + 44].to_vec(), "steer_redirect", "the ports are there"),
+        (vlan, "steer_pass_truncated", "half a VLAN tag"),
+        (ethernet(ETH_IPV4, &[]), "steer_pass_truncated", "an Ethernet header alone"),
+        (ethernet(ETH_IPV4, &ipv4(ICMP, 0, &[3; 7])), "steer_pass_truncated", "less than an ICMP header"),
     ]
 }
 
@@ -296,7 +308,7 @@ fn counters(steering: &Steering) -> Vec<(&'static str, u64)> {
 }
 
 fn action_of(verdict: &str) -> Action {
-    match verdict.split('_').next() {
+    match verdict.split('_').nth(1) {
         Some("redirect") => Action::Redirect,
         Some("drop") => Action::Drop,
         _ => Action::Pass,

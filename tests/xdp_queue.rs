@@ -142,7 +142,7 @@ fn exchange(asked: XdpMode, obtained: XdpMode, payload: usize) {
     assert_eq!((stats.tx_frames, stats.rx_frames), (u64::from(COUNT), u64::from(COUNT)));
     assert_eq!((stats.rx_dropped, stats.rx_ring_full, stats.invalid_descs), (0, 0, 0));
     let redirected = a.steering.verdict_counters().unwrap()[0];
-    assert_eq!(redirected, ("redirect", u64::from(COUNT)));
+    assert_eq!(redirected, ("steer_redirect", u64::from(COUNT)));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn what_is_not_ours_reaches_the_kernel() {
         tx.commit(foreign.len());
         drop(tx);
         a.queue.flush().unwrap();
-        let passed = || b.steering.verdict_counters().unwrap().contains(&("pass_not_ours", 1));
+        let passed = || b.steering.verdict_counters().unwrap().contains(&("steer_pass_not_ours", 1));
         let start = Instant::now();
         while !passed() {
             assert!(start.elapsed() < PATIENCE, "{:?}", b.steering.verdict_counters());

@@ -261,6 +261,7 @@ impl Args {
             recorder,
             cpu_seconds: observed.cpu_seconds,
             counters: control.counters().as_ref(),
+            all_counted: control.all_counted(),
             net: (&observed.before, &observed.after),
             environment: Environment::read(mode, self.dev.as_deref()),
         })
@@ -313,5 +314,5 @@ fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
     };
     let options = FlowOptions { congestion, nagle: false, ..FlowOptions::default() };
     let factory = |_| Client::new(Arc::clone(plan), Arc::clone(control), options);
-    run_xdp(&config, control, factory, || {}).map(|(mode, _)| mode)
+    run_xdp(&config, control, factory, || {})
 }

@@ -115,13 +115,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Backend::Xdp => ("xdp", args.listen.0[0], run_engine(&args, &app, &control)?),
     };
     let Some(path) = &args.json else { return Ok(()) };
-    let counters = control.counters().map(|c| c.nonzero().map(|(name, n)| (name.to_string(), n)).collect());
     let report = ServeReport {
         app: std::format!("{:?}", args.app).to_lowercase(),
         backend,
         listen,
         cpu_seconds: cpu_seconds(),
-        counters: counters.unwrap_or_default(),
+        counters: control.all_counted().unwrap_or_default(),
         environment: Environment::read(&mode, args.dev.as_deref()),
     };
     write_file(path, &serde_json::to_vec_pretty(&report)?)
@@ -194,7 +193,7 @@ fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     let factory = |_| Server::new(app.clone(), args.max_connections);
     // Nothing depends on the line but the one who waits for it, and that one is gone if it fails.
     let on_ready = || drop(say_ready(addrs));
-    run_xdp(&config, control, factory, on_ready).map(|(mode, _)| mode)
+    run_xdp(&config, control, factory, on_ready)
 }
 
 fn say_ready(addrs: &[SocketAddr]) -> anyhow::Result<()> {

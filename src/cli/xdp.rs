@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::io::xdp::XdpMode;
 use crate::load::Control;
-use crate::runtime::{self, Ready, RunConfig, RunEnd};
+use crate::runtime::{self, Ready, RunConfig};
 use crate::stack::App;
 
 /// Which way frames are asked for.
@@ -57,7 +57,7 @@ impl From<Idle> for runtime::Idle {
 }
 
 /// Runs one application object per worker until they stop, or `control` says so; returns the mode that was
-/// obtained, in words, and how the workers ended.
+/// obtained, in words.
 ///
 /// `on_ready` is called once, when everything listens.
 ///
@@ -69,7 +69,7 @@ pub(super) fn run_xdp<A: App + Send>(
     control: &Arc<Control>,
     factory: impl Fn(u16) -> A,
     on_ready: impl FnOnce(),
-) -> anyhow::Result<(String, RunEnd)> {
+) -> anyhow::Result<String> {
     /// How soon a Ctrl-C is noticed.
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     let mut mode = String::new();
@@ -90,8 +90,10 @@ pub(super) fn run_xdp<A: App + Send>(
     let end = end?;
     for worker in &end.workers {
         control.leave_counters(&worker.counters);
+        control.leave_figures(worker.queue.figures());
     }
-    Ok((mode, end))
+    control.leave_figures(end.verdicts.iter().map(|&(verdict, n)| (verdict, n)));
+    Ok(mode)
 }
 
 /// The mode that was obtained, and what else was.

@@ -1,6 +1,8 @@
 //! What the threads of one run share: the wish to stop, live figures, and the place for results.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+use std::string::{String, ToString};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::vec::Vec;
@@ -32,6 +34,8 @@ struct Results {
     recorders: Vec<Recorder>,
     counters: Counters,
     has_counters: bool,
+    /// What the queues and the steering program counted, by name.
+    figures: BTreeMap<&'static str, u64>,
 }
 
 /// Figures of all workers up to now, a tenth of a second old at most.
@@ -114,6 +118,23 @@ impl Control {
         let mut results = self.lock();
         results.counters.merge(counters);
         results.has_counters = true;
+    }
+
+    /// Adds what a queue or the steering program counted.
+    pub fn leave_figures(&self, figures: impl IntoIterator<Item = (&'static str, u64)>) {
+        let mut results = self.lock();
+        for (name, n) in figures {
+            *results.figures.entry(name).or_default() += n;
+        }
+    }
+
+    /// Everything that was counted and is not zero, by name; `None` where there is no engine.
+    pub fn all_counted(&self) -> Option<BTreeMap<String, u64>> {
+        let results = self.lock();
+        let engine = results.counters.nonzero();
+        let figures = results.figures.iter().map(|(&name, &n)| (name, n)).filter(|&(_, n)| n > 0);
+        let all = engine.chain(figures).map(|(name, n)| (name.to_string(), n));
+        results.has_counters.then(|| all.collect())
     }
 
     /// All measurements merged; `None` when no worker left any.

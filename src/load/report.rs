@@ -104,6 +104,8 @@ pub struct ReportInput<'a> {
     pub cpu_seconds: f64,
     /// The engines' counters; `None` on the kernel.
     pub counters: Option<&'a Counters>,
+    /// Everything that engines, queues and the steering program counted, by name; `None` on the kernel.
+    pub all_counted: Option<BTreeMap<String, u64>>,
     /// The kernel's counters at the beginning and at the end of the measured time.
     pub net: (&'a NetSample, &'a NetSample),
     /// The machine.
@@ -159,12 +161,12 @@ struct Network {
 impl Network {
     fn new(input: &ReportInput<'_>) -> Self {
         match input.counters {
-            Some(counters) => Self::of_engine(counters),
+            Some(counters) => Self::of_engine(counters, input.all_counted.clone().unwrap_or_default()),
             None => Self::of_kernel(input),
         }
     }
 
-    fn of_engine(counters: &Counters) -> Self {
+    fn of_engine(counters: &Counters, all_counted: BTreeMap<String, u64>) -> Self {
         let get = |counter| counters.get(counter);
         Self {
             packets_per_connection: ratio(
@@ -173,7 +175,7 @@ impl Network {
             ),
             retransmits: get(Counter::Retransmits),
             time_wait: get(Counter::TimeWaitCreated),
-            counters: counters.nonzero().map(|(name, n)| (name.to_string(), n)).collect(),
+            counters: all_counted,
         }
     }
 
@@ -320,6 +322,7 @@ mod tests {
             recorder: &recorder,
             cpu_seconds: 0.5,
             counters: None,
+            all_counted: None,
             net: (&before, &after),
             environment: Environment::read("epoll", None),
         });

@@ -91,7 +91,6 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString;
 
     fn listen(address: &str, ports: RangeInclusive<u16>) -> Listen {
         Listen { ports, ..Listen::new(address.parse().expect("address"), 0) }
@@ -109,7 +108,7 @@ mod tests {
         ] {
             let listener = Listener::new(&listen(address, ports.clone()));
             let to: IpAddr = to.parse().expect("address");
-            assert_eq!(listener.covers(to, port), want, "{address} {ports:?} {}", to.to_string());
+            assert_eq!(listener.covers(to, port), want, "{address} {ports:?} {to}");
         }
     }
 

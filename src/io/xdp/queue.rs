@@ -91,6 +91,26 @@ pub struct QueueStats {
     pub invalid_descs: u64,
 }
 
+impl QueueStats {
+    /// Each figure under the name that reports use.
+    pub fn figures(&self) -> [(&'static str, u64); 12] {
+        [
+            ("xsk_rx_frames", self.rx_frames),
+            ("xsk_tx_frames", self.tx_frames),
+            ("xsk_sendto", self.sendto),
+            ("xsk_recvfrom", self.recvfrom),
+            ("xsk_again", self.again),
+            ("xsk_no_buffers", self.no_buffers),
+            ("xsk_busy", self.busy),
+            ("xsk_net_down", self.net_down),
+            ("xsk_rx_dropped", self.rx_dropped),
+            ("xsk_rx_ring_full", self.rx_ring_full),
+            ("xsk_fill_ring_empty", self.fill_ring_empty),
+            ("xsk_invalid_descs", self.invalid_descs),
+        ]
+    }
+}
+
 /// Why [`Queue::wait`] returned; neither is set after the time is up, or for a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Woken {

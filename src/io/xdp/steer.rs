@@ -29,16 +29,16 @@ mod skel {
 
 /// Names of `enum steer_verdict` in bpf/steer.h, in its order.
 const VERDICTS: [&str; 10] = [
-    "redirect",
-    "redirect_icmp",
-    "drop_no_socket",
-    "drop_fragment",
-    "pass_not_ip",
-    "pass_not_tcp",
-    "pass_fragment",
-    "pass_truncated",
-    "pass_malformed",
-    "pass_not_ours",
+    "steer_redirect",
+    "steer_redirect_icmp",
+    "steer_drop_no_socket",
+    "steer_drop_fragment",
+    "steer_pass_not_ip",
+    "steer_pass_not_tcp",
+    "steer_pass_fragment",
+    "steer_pass_truncated",
+    "steer_pass_malformed",
+    "steer_pass_not_ours",
 ];
 
 /// `STEER_RANGES_MAX` in bpf/steer.h.

@@ -75,7 +75,7 @@ fn run(workload: Workload, serve: ServeApp) -> (Recorder, crate::base::Counters)
     };
     let control = Arc::new(Control::default());
     let mut client = Client::new(Arc::new(plan), Arc::clone(&control), FlowOptions::default());
-    let mut server = Server::new(serve, 64, Arc::clone(&control));
+    let mut server = Server::new(serve, 64);
     let mut ends = [engine(CLIENT, 1, SERVER, 2), engine(SERVER, 2, CLIENT, 1)];
     ends[1].listen(&Listen::new(SERVER.parse().unwrap(), 7)).unwrap();
     let (mut up, mut down) = (Wire::default(), Wire::default());
