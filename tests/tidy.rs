@@ -28,7 +28,8 @@ struct Source {
 impl Source {
     fn new(path: String, text: String) -> Self {
         let code = blank(&text);
-        let tests_at = tests_at(&code);
+        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
+        let tests_at = if is_test { 0 } else { tests_at(&code) };
         Self { path, text, code, tests_at }
     }
 
