@@ -3,9 +3,11 @@
 //! | file | what |
 //! | --- | --- |
 //! | `frame` | [`Frame`] and [`FramePool`]: one owner for each slot of packet memory |
+//! | [`sim`] | a seeded network in memory, in virtual time |
 //! | `xdp` | AF_XDP: the steering program, and one socket with its UMEM for each queue |
 
 mod frame;
+pub mod sim;
 #[cfg(feature = "xdp")]
 pub mod xdp;
 

@@ -152,6 +152,18 @@ impl Engine {
         self.core.flows.len()
     }
 
+    /// Connections whose handshake, begun by a peer, is not complete.
+    pub fn half_open_count(&self) -> u32 {
+        self.core.half_open.len()
+    }
+
+    /// Chunks that send and receive buffers hold now.
+    pub fn chunks_in_use(&self) -> (u32, u32) {
+        let limits = &self.core.config.limits;
+        let send = limits.send_chunks - self.core.send.free_count();
+        (send, limits.recv_chunks - self.recv.chunks.free_count())
+    }
+
     /// TIME-WAIT records now.
     pub fn time_wait_count(&self) -> u32 {
         self.core.time_wait.len()
