@@ -2,6 +2,7 @@
 mod common;
 
 use common::{Bulk, CLEAN, assert_nothing_left, connect, pair, run, v4, v6};
+use ringroad::base::Rng;
 use ringroad::io::sim::Faults;
 use ringroad::stack::Listen;
 use ringroad::tcp::CloseReason;
@@ -40,5 +41,49 @@ fn bulk_arrives_octet_for_octet_on_a_clean_link() {
     ] {
         bulk(1, false, up, down, CLEAN);
         bulk(2, true, up, down, CLEAN);
+    }
+}
+
+/// How many seeds to try: `RINGROAD_SEEDS`, or 200.
+fn seeds() -> std::ops::Range<u64> {
+    match std::env::var("RINGROAD_SEEDS").ok().map(|seeds| (seeds.parse(), seeds)) {
+        None => 0..200,
+        Some((Ok(seeds), _)) => 0..seeds,
+        Some((Err(_), range)) => {
+            let (from, to) = range.split_once("..").expect("RINGROAD_SEEDS is N or FROM..TO");
+            from.parse().expect("a number")..to.parse().expect("a number")
+        }
+    }
+}
+
+/// Says how to repeat a seed that panics.
+struct Repeat<'a>(&'a str, u64);
+
+impl Drop for Repeat<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (test, seed) = (self.0, self.1);
+            eprintln!(
+                "repeat with: RINGROAD_SEEDS={seed}..{} cargo test --no-default-features --features std \\\n    --test sim {test}",
+                seed + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn bulk_arrives_octet_for_octet_whatever_the_link_does() {
+    for seed in seeds() {
+        let _repeat = Repeat("bulk_arrives_octet_for_octet_whatever_the_link_does", seed);
+        let mut rng = Rng::new(seed);
+        let faults = Faults {
+            delay_us: rng.below(20_000),
+            jitter_us: rng.below(20_000),
+            loss: rng.below(100_001),
+            duplicate: rng.below(100_001),
+            corrupt: rng.below(100_001),
+        };
+        let (up, down) = (u64::from(rng.below(60_000)), u64::from(rng.below(60_000)));
+        bulk(seed, seed % 2 == 1, up, down, faults);
     }
 }
