@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::app::{App, Cx};
 use super::batch::{RxBatch, TxBatch};
-use super::core::{Core, EngineConfig};
+use super::core::{Core, EngineConfig, Found};
 use super::listener::{Listen, ListenError, ListenerId};
 use crate::base::{Counter, Counters, Instant};
 use crate::tcp::RecvPools;
@@ -96,16 +96,11 @@ impl Engine {
         self.core.listen(listen)
     }
 
-    /// The kernel has resolved a neighbour.
+    /// The kernel has resolved a neighbour, or found it elsewhere. Connections that wait for it send
+    /// their SYN with the next call.
     pub fn set_neighbour(&mut self, addr: IpAddr, mac: Mac) {
-        if !self.core.neighbours.set(addr, mac) {
-            return;
-        }
-        while let Some(id) = self.core.parked.pop() {
-            if let Some(slot) = self.core.flows.get_mut(id) {
-                slot.parked = false;
-                self.core.mark_ready(id.index());
-            }
+        if self.core.neighbours.set(addr, mac) {
+            self.core.on_neighbour(addr, mac);
         }
     }
 
@@ -130,13 +125,21 @@ impl Engine {
         self.serve(app, tx);
     }
 
-    /// Aborts every connection: each peer gets a RST, each callback its last.
+    /// Aborts every connection: each peer gets a RST, each callback its last. Half-open ones are
+    /// forgotten.
+    ///
+    /// What finds no frame, and what goes beyond one turn's work, follows with [`Engine::on_timers`].
     pub fn abort_all(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
         self.core.now = now;
         for index in 0..self.core.config.limits.flows_max {
             if let Some(slot) = self.core.flows.at_mut(index) {
                 slot.tcb.abort(&mut self.core.counters);
                 self.core.mark_ready(index);
+            }
+        }
+        for index in 0..self.core.config.limits.half_open_max {
+            if self.core.half_open.at(index).is_some() {
+                self.free_half_open(index);
             }
         }
         self.serve(app, tx);
@@ -185,10 +188,21 @@ impl Engine {
     ///
     /// When it does not.
     pub fn check_invariants(&self) {
-        for (_, slot) in self.core.flows.iter() {
+        let mut queued = 0;
+        for (id, slot) in self.core.flows.iter() {
             slot.tcb.check_invariants();
             assert_eq!(slot.hash, self.core.hash.flow(&slot.key));
+            assert_eq!(self.core.find(&slot.key, slot.hash), Some(Found::Flow(id.index())));
+            queued += usize::from(slot.queued);
+            let armed = self.core.wheel.deadline(id.index()).unwrap_or(Instant::NEVER);
+            assert!(slot.queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
+            let due = slot.tcb.closed().is_some() || slot.tcb.has_readable();
+            assert!(slot.queued || slot.waiting || !due, "nobody will serve {slot:?}");
         }
+        assert_eq!(queued, self.core.ready.len(), "the queue holds each flow at most once");
+        let waiting: usize = self.core.listeners.iter().map(|listener| listener.waiting.len()).sum();
+        assert_eq!(waiting, self.core.flows.iter().filter(|(_, slot)| slot.waiting).count());
+        assert_eq!(self.core.starved.len(), self.core.flows.iter().filter(|(_, slot)| slot.starved).count());
         let entries = self.core.flows.len() + self.core.half_open.len() + self.core.time_wait.len();
         assert_eq!(self.core.table.len(), entries, "every entry is in the table, once");
         let half_open: u32 = self.core.listeners.iter().map(|listener| listener.half_open).sum();
