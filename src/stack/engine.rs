@@ -79,7 +79,8 @@ impl Engine {
     ///
     /// It may be early, never late. It is now while output waits for frames.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.core.ready.is_empty() {
+        let fed = !self.core.starved.is_empty() && self.core.send.free_count() > 0;
+        if fed || !self.core.ready.is_empty() {
             return Some(self.core.now);
         }
         let worker = Some(self.core.worker_timer).filter(|&at| at != Instant::NEVER);
@@ -196,7 +197,8 @@ impl Engine {
             queued += usize::from(slot.queued);
             let armed = self.core.wheel.deadline(id.index()).unwrap_or(Instant::NEVER);
             assert!(slot.queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
-            let due = slot.tcb.closed().is_some() || slot.tcb.has_readable();
+            let over = slot.tcb.closed().is_some() && !slot.tcb.has_unread();
+            let due = over || slot.tcb.has_readable();
             assert!(slot.queued || slot.waiting || !due, "nobody will serve {slot:?}");
         }
         assert_eq!(queued, self.core.ready.len(), "the queue holds each flow at most once");

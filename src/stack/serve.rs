@@ -78,7 +78,8 @@ impl Engine {
             app.on_writable(&mut Flow::new(&mut self.core, index));
         }
         while self.core.slot(index).tcb.has_readable() {
-            let kept = self.core.slot(index).tcb.front(&self.recv);
+            let tcb = &mut self.core.flows.at_mut(index).expect("flows are freed only when served").tcb;
+            let kept = tcb.front(&self.recv);
             let len = kept.len();
             let read = app.on_data(&mut Flow::new(&mut self.core, index), kept).min(len);
             let Core { flows, counters, .. } = &mut self.core;
@@ -127,13 +128,17 @@ impl Engine {
     /// Nothing is left to send now: ends the connection if it is over, else sets its timer.
     fn settle(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
-        if let Some(why) = slot.tcb.closed() {
-            self.end(index, why, app);
-        } else if slot.tcb.state() == State::TimeWait {
-            self.end(index, CloseReason::Finished, app);
-        } else {
-            self.core.slot(index).queued = false;
-            self.arm(index);
+        let over = match (slot.tcb.closed(), slot.tcb.state()) {
+            (None, State::TimeWait) => Some(CloseReason::Finished),
+            (closed, _) => closed,
+        };
+        match over {
+            // Whoever paused reads the rest first, though the peer has nothing more to say.
+            Some(why) if !slot.tcb.has_unread() => self.end(index, why, app),
+            _ => {
+                slot.queued = false;
+                self.arm(index);
+            }
         }
     }
 
