@@ -143,6 +143,12 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// The listeners, less those that were closed.
+    pub fn listeners(&self) -> impl Iterator<Item = ListenerId> + '_ {
+        let live = (0u16..).zip(&self.core.listeners).filter(|(_, listener)| !listener.draining);
+        live.map(|(at, _)| ListenerId(at))
+    }
+
     /// Ends `listener`: SYNs to it are refused from now on. What is half-open or waits still comes.
     pub fn close_listener(&mut self, listener: ListenerId) {
         self.core.listeners[usize::from(listener.0)].draining = true;

@@ -74,7 +74,11 @@ impl Engine {
             }
         }
         // Without chunks there is no room, whatever the connection's own bound says.
-        if self.core.send.free_count() > 0 && self.core.slot(index).tcb.take_writable() {
+        if self.core.send.free_count() == 0 {
+            if self.core.slot(index).tcb.wants_room() {
+                self.core.mark_starved(index);
+            }
+        } else if self.core.slot(index).tcb.take_writable() {
             app.on_writable(&mut Flow::new(&mut self.core, index));
         }
         while self.core.slot(index).tcb.has_readable() {

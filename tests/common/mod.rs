@@ -4,11 +4,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ringroad::base::{FlowId, HashKey, Instant};
+use ringroad::base::{FlowId, HashKey, Instant, Seq};
 use ringroad::io::sim::{Faults, SimNet};
 use ringroad::stack::{App, Connect, Cx, EngineConfig, Flow, Limits, Listen, Owners, Route, Routes};
 use ringroad::tcp::{CloseReason, FlowOptions, Report, TcpConfig};
-use ringroad::wire::Mac;
+use ringroad::wire::{
+    Control, EthernetView, IpView, Mac, PROTOCOL_ICMP, PROTOCOL_TCP, Sum, TcpFields, TcpView, checksum,
+    ethernet, ipv4, tcp,
+};
 
 /// Small tables, so that full ones are near.
 pub const LIMITS: Limits = Limits {
@@ -327,4 +330,93 @@ pub fn assert_nothing_left<A: App>(net: &SimNet<A>, hosts: usize) {
         assert_eq!(engine.chunks_in_use(), (0, 0), "host {host}: chunks");
         assert_eq!(engine.probe_histogram(), [0; 16], "host {host}: the flow table");
     }
+}
+
+/// Does something on host `host` now.
+pub fn on(net: &mut SimNet<Script>, host: usize, task: impl FnOnce(&mut Cx<'_>) + 'static) {
+    net.host_mut(host).app.tasks.push(Box::new(task));
+    net.wake(host);
+}
+
+/// A link that carries nothing.
+pub const CUT: Faults = Faults { loss: 1_000_000, ..CLEAN };
+
+/// The headers of a crafted frame; the rest is customary.
+#[derive(Clone, Copy, Debug)]
+pub struct Crafted<'a> {
+    pub from: (u8, u16),
+    pub to: (u8, u16),
+    pub seq: u32,
+    pub ack: u32,
+    pub ctl: Control,
+    pub text: &'a [u8],
+}
+
+impl Crafted<'_> {
+    /// The octets, over IPv4.
+    pub fn frame(&self) -> Vec<u8> {
+        let fields = TcpFields {
+            src_port: self.from.1,
+            dst_port: self.to.1,
+            seq: Seq::new(self.seq),
+            ack: Seq::new(self.ack),
+            ctl: self.ctl,
+            wnd: 65_535,
+            urg: 0,
+        };
+        let mut segment = vec![0; tcp::HEADER_LEN + self.text.len()];
+        tcp::emit(&mut segment, &fields, 0);
+        segment[tcp::HEADER_LEN..].copy_from_slice(self.text);
+        let mut sum = checksum::pseudo_header(v4(self.from.0), v4(self.to.0), PROTOCOL_TCP, segment.len());
+        sum.add(&segment);
+        tcp::set_checksum(&mut segment, sum.finish());
+        packet(self.from.0, self.to.0, PROTOCOL_TCP, &segment)
+    }
+}
+
+/// A frame from host `from` to host `to` with an IPv4 packet around `payload`.
+pub fn packet(from: u8, to: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::HEADER_LEN + ipv4::HEADER_LEN];
+    let macs = (Mac([2, 0, 0, 0, 0, to]), Mac([2, 0, 0, 0, 0, from]));
+    let at = ethernet::emit(&mut frame, macs.0, macs.1, None, ethernet::ETHER_TYPE_IPV4);
+    let fields = ipv4::Ipv4Fields {
+        src: [10, 0, 0, from].into(),
+        dst: [10, 0, 0, to].into(),
+        dscp: 0,
+        ecn: 0,
+        ttl: 64,
+        protocol,
+        payload_len: u16::try_from(payload.len()).expect("short"),
+    };
+    ipv4::emit(&mut frame[at..], &fields);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// An ICMP error of `icmp_type` and `code` from host `from`, about `frame`, whose sender it goes to.
+pub fn icmp_about(frame: &[u8], from: u8, to: u8, icmp_type: u8, code: u8, rest: u32) -> Vec<u8> {
+    let mut message = vec![icmp_type, code, 0, 0];
+    message.extend(rest.to_be_bytes());
+    message.extend(&frame[ethernet::HEADER_LEN..][..28]);
+    let mut sum = Sum::new();
+    sum.add(&message);
+    let sum = sum.finish().to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    packet(from, to, PROTOCOL_ICMP, &message)
+}
+
+/// A frame that was sent, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub eth: EthernetView<'a>,
+    pub ip: IpView<'a>,
+    pub tcp: TcpView<'a>,
+}
+
+/// Takes a frame apart.
+pub fn see(frame: &[u8]) -> Seen<'_> {
+    let eth = EthernetView::parse(frame).expect("Ethernet");
+    let ip = ringroad::wire::ip::parse(eth.ether_type, eth.payload).expect("IP");
+    assert!(checksum::verify(ip.src, ip.dst, PROTOCOL_TCP, ip.payload), "a checksum that we sent");
+    Seen { eth, ip, tcp: TcpView::parse(ip.payload).expect("TCP") }
 }
