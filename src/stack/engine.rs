@@ -199,6 +199,9 @@ impl Engine {
             assert!(slot.queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
             let over = slot.tcb.closed().is_some() && !slot.tcb.has_unread();
             let due = over || slot.tcb.has_readable();
+            if !slot.queued && slot.resolved {
+                slot.tcb.check_drained();
+            }
             assert!(slot.queued || slot.waiting || !due, "nobody will serve {slot:?}");
         }
         assert_eq!(queued, self.core.ready.len(), "the queue holds each flow at most once");

@@ -1,7 +1,5 @@
 //! Random and mutated frames into live engines: none panics, all invariants hold, good service goes on.
-mod common;
-
-use common::{CLEAN, Ev, Script, assert_nothing_left, config, connect, on, run, v4, v6};
+use super::common::{CLEAN, Ev, Script, assert_nothing_left, config, connect, on, run, v4, v6};
 use ringroad::base::Rng;
 use ringroad::io::sim::SimNet;
 use ringroad::stack::{EngineConfig, Listen};

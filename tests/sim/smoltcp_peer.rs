@@ -1,10 +1,8 @@
 //! An engine and smoltcp, an independent TCP, over a bad link: every octet once and in order, both ways.
-mod common;
-
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use common::{Bulk, config, connect, pattern, v4, v6};
+use super::common::{Bulk, config, connect, pattern, v4, v6};
 use ringroad::base::{Instant, Rng};
 use ringroad::stack::{Engine, Listen, TxBatch};
 use ringroad::tcp::CloseReason;

@@ -1,9 +1,7 @@
 //! Two engines in one process over a seeded network: every octet once and in order, every close closed.
-mod common;
-
 use std::time::Duration;
 
-use common::{Bulk, CLEAN, Ev, Script, assert_nothing_left, connect, pair, run, v4, v6};
+use super::common::{Bulk, CLEAN, Ev, Script, assert_nothing_left, connect, pair, run, v4, v6};
 use ringroad::base::Rng;
 use ringroad::io::sim::Faults;
 use ringroad::stack::Listen;
@@ -68,7 +66,7 @@ impl Drop for Repeat<'_> {
         if std::thread::panicking() {
             let (test, seed) = (self.0, self.1);
             eprintln!(
-                "repeat with: RINGROAD_SEEDS={seed}..{} cargo test --no-default-features --features std \\\n    --test sim {test}",
+                "repeat with: RINGROAD_SEEDS={seed}..{} cargo test --no-default-features --features std \\\n    --test sim transfers::{test}",
                 seed + 1
             );
         }

@@ -1,9 +1,7 @@
 //! What an engine promises its owner and its application, on a network of two: limits, addresses, timers.
-mod common;
-
 use std::time::Duration;
 
-use common::{
+use super::common::{
     Bulk, CLEAN, CUT, Crafted, Ev, LIMITS, Script, after, assert_nothing_left, config, connect, icmp_about,
     on, pair, run, see, v4,
 };
