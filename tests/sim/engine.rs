@@ -493,7 +493,7 @@ fn a_paused_reader_closes_the_window_and_probes_keep_it_alive() {
     let sender = Script::new(|flow, event| match event {
         Ev::Connect | Ev::Writable => {
             let left = 1_000_000 - flow.user();
-            let taken = flow.send(&vec![3; left as usize]);
+            let taken = flow.send(&vec![3; usize::try_from(left).expect("a million")]);
             flow.set_user(flow.user() + taken as u64);
             0
         }

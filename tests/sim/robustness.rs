@@ -1,4 +1,5 @@
 //! Random and mutated frames into live engines: none panics, all invariants hold, good service goes on.
+#![expect(clippy::cast_possible_truncation, reason = "random octets, and lengths of frames")]
 use super::common::{CLEAN, Ev, Script, assert_nothing_left, config, connect, on, run, v4, v6};
 use ringroad::base::Rng;
 use ringroad::io::sim::SimNet;
