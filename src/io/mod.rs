@@ -3,9 +3,13 @@
 //! | file | what |
 //! | --- | --- |
 //! | `frame` | [`Frame`] and [`FramePool`]: one owner for each slot of packet memory |
+//! | [`memory`] | a wire between two engines on one thread |
+//! | [`sim`] | a seeded network in memory, in virtual time |
 //! | `xdp` | AF_XDP: the steering program, and one socket with its UMEM for each queue |
 
 mod frame;
+pub mod memory;
+pub mod sim;
 #[cfg(feature = "xdp")]
 pub mod xdp;
 

@@ -146,7 +146,9 @@ impl Opener for EngineOpener<'_, '_> {
             Err(ConnectError::PortsExhausted) => Err(ErrorKind::PortsExhausted),
             Err(ConnectError::TableFull) => Err(ErrorKind::TableFull),
             Err(ConnectError::NoRoute) => Err(ErrorKind::Unreachable),
-            Err(ConnectError::InUse | ConnectError::Draining) => Err(ErrorKind::Other),
+            Err(ConnectError::InUse | ConnectError::Draining | ConnectError::OtherWorker) => {
+                Err(ErrorKind::Other)
+            }
         }
     }
 

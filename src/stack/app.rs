@@ -85,6 +85,8 @@ pub enum ConnectError {
     NoRoute,
     /// The worker is draining.
     Draining,
+    /// The port given belongs to another worker, which would get what the peer answers.
+    OtherWorker,
 }
 
 /// One callback's view of the worker.
@@ -135,11 +137,21 @@ impl<'a> Cx<'a> {
     pub fn resume_accept(&mut self, listener: ListenerId) {
         let at = usize::from(listener.0);
         self.core.listeners[at].paused = false;
-        while let Some(id) = self.core.listeners[at].waiting.pop_front() {
-            if self.core.flows.get(id).is_some() {
-                self.core.mark_ready(id.index());
-            }
+        for nth in 0..self.core.listeners[at].waiting.len() {
+            let index = self.core.listeners[at].waiting[nth];
+            self.core.mark_ready(index);
         }
+    }
+
+    /// The listeners, less those that were closed.
+    pub fn listeners(&self) -> impl Iterator<Item = ListenerId> + '_ {
+        let live = (0u16..).zip(&self.core.listeners).filter(|(_, listener)| !listener.draining);
+        live.map(|(at, _)| ListenerId(at))
+    }
+
+    /// Ends `listener`: SYNs to it are refused from now on. What is half-open or waits still comes.
+    pub fn close_listener(&mut self, listener: ListenerId) {
+        self.core.listeners[usize::from(listener.0)].draining = true;
     }
 
     /// The connection `id`, unless it is over.
@@ -222,11 +234,14 @@ impl<'a> Flow<'a> {
         let Core { flows, send, .. } = &mut *self.core;
         let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
         let taken = slot.tcb.send(data, send);
+        if taken < data.len() && send.free_count() == 0 {
+            self.core.mark_starved(self.index);
+        }
         self.core.mark_ready(self.index);
         taken
     }
 
-    /// Octets that [`Flow::send`] would take now.
+    /// Octets that [`Flow::send`] would take now, as far as the connection's own buffer goes.
     pub fn send_room(&self) -> usize {
         self.slot().tcb.send_room() as usize
     }

@@ -45,8 +45,7 @@ impl Engine {
         }
         match (packet, found) {
             (Packet::Tcp { link, seg, .. }, Some(Found::Flow(index))) => {
-                self.on_flow(index, link, seg, app, tx);
-                Ok(())
+                self.on_flow(index, link, seg, app, tx)
             }
             (Packet::Tcp { link, seg, .. }, Some(Found::HalfOpen(index))) => {
                 self.on_half_open(index, link, seg, app, tx)
@@ -82,14 +81,19 @@ impl Engine {
         seg: Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
-    ) {
+    ) -> Outcome {
         let slot = self.core.flows.at_mut(index).expect("tables name slots in use");
+        if slot.tcb.closed().is_some() {
+            // It is over and goes at the end of this turn, or when the rest of its text was read.
+            return Err(DropReason::NoListener);
+        }
         let arrival = slot.tcb.on_segment(seg, &mut env!(self.core, self.recv));
         if slot.listener.is_some() && arrival.dropped.is_none() {
             // A passive side answers to wherever its peer is now.
             slot.path.link = link;
         }
         self.after_arrival(index, link, &arrival, app, tx);
+        Ok(())
     }
 
     /// Tells the application what a segment brought, and gives the text to the connection.
@@ -106,12 +110,12 @@ impl Engine {
             let key = self.core.slot(index).key;
             self.answer(link, &key, reset, tx);
         }
+        if arrival.opened && self.core.slot(index).tcb.closed().is_none() {
+            self.announce(index, app);
+        }
         if let Some(reason) = arrival.dropped {
             self.core.counters.add_drop(reason);
             return;
-        }
-        if arrival.opened {
-            self.announce(index, app);
         }
         let mut consumed = 0;
         let slot = self.core.slot(index);
@@ -134,12 +138,27 @@ impl Engine {
         match listener {
             None => app.on_connect(&mut Flow::new(&mut self.core, index)),
             Some(ListenerId(at)) if self.core.listeners[usize::from(at)].paused => {
-                let id = self.core.flows.id_of(index).expect("tables name slots in use");
-                self.core.listeners[usize::from(at)].waiting.push_back(id);
+                if !::core::mem::replace(&mut self.core.slot(index).waiting, true) {
+                    self.core.listeners[usize::from(at)].waiting.push_back(index);
+                }
             }
             Some(_) => {
+                self.stop_waiting(index);
                 self.core.slot(index).announced = true;
                 app.on_accept(&mut Flow::new(&mut self.core, index));
+            }
+        }
+    }
+
+    /// Takes a connection out of its listener's queue, if it is there; it is the first, or it ended.
+    pub(super) fn stop_waiting(&mut self, index: u32) {
+        let slot = self.core.slot(index);
+        if let Some(ListenerId(at)) = slot.listener
+            && ::core::mem::take(&mut slot.waiting)
+        {
+            let waiting = &mut self.core.listeners[usize::from(at)].waiting;
+            if let Some(nth) = waiting.iter().position(|&waiting| waiting == index) {
+                waiting.remove(nth);
             }
         }
     }
@@ -172,6 +191,10 @@ impl Engine {
             self.free_half_open(index);
             return self.on_syn(listener, key, hash, link, &seg, None, tx);
         }
+        if !seg.has(Control::RST) {
+            // Without room it stays half-open: the peer sends its ACK or text again.
+            self.core.accepts(listener)?;
+        }
         let options = self.core.listeners[usize::from(listener.0)].listen.options;
         let opening = self.core.opening(&key);
         let mut env = env!(self.core, self.recv);
@@ -186,24 +209,20 @@ impl Engine {
             }
             return arrival.dropped.map_or(Ok(()), Err);
         }
-        let waiting = &self.core.listeners[usize::from(listener.0)];
-        if waiting.paused && waiting.waiting.len() >= waiting.listen.backlog as usize {
-            // It stays half-open: the peer sends its ACK or text again.
-            return Err(DropReason::BacklogFull);
-        }
         let new = FlowSlot {
             tcb,
             key,
             hash,
             path: path(link, &options),
-            unresolved: None,
+            resolved: true,
             listener: Some(listener),
             user: 0,
             announced: false,
-            parked: false,
+            waiting: false,
             queued: false,
+            starved: false,
         };
-        let id = self.core.insert_flow(new).ok_or(DropReason::FlowTableFull)?;
+        let id = self.core.flows.insert(new).expect("there is room, as seen above");
         self.remove_half_open(index);
         let (old, new) = (Found::HalfOpen(index), Found::Flow(id.index()));
         self.core.table.replace(hash, old.to_value(), new.to_value());
@@ -254,6 +273,7 @@ impl Engine {
             }
             TimeWaitVerdict::Reopen { floor, by } => {
                 let listener = self.core.listener_for(&key).ok_or(DropReason::NoListener)?;
+                self.core.admits(listener)?;
                 self.core.counters.add(by);
                 self.free_time_wait(index, hash);
                 return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
@@ -310,9 +330,7 @@ impl Engine {
         if key.local_addr() == key.remote_addr() {
             return Err(DropReason::BadSource);
         }
-        if !self.core.half_open_room(listener) {
-            return Err(DropReason::HalfOpenFull);
-        }
+        self.core.admits(listener)?;
         let half = HalfOpen::new(seg, self.core.passive_isn(&key, floor), self.core.now);
         let slot = HalfOpenSlot { half, key, hash, link, listener };
         let id = self.core.half_open.insert(slot).ok_or(DropReason::HalfOpenFull)?;

@@ -18,7 +18,7 @@ use super::route::Routes;
 use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::base::{Counter, Counters, FlowId, FlowKey, HashKey, Instant, Seq, Slab};
+use crate::base::{Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq, Slab};
 use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, HalfOpen, Opening, Secrets, Tcb, TcpConfig};
 use crate::wire::Mac;
 
@@ -54,17 +54,19 @@ pub(super) struct FlowSlot {
     pub key: FlowKey,
     pub hash: u64,
     pub path: Path,
-    /// The neighbour whose link address is not known yet; `None` once frames can be sent.
-    pub unresolved: Option<IpAddr>,
+    /// Its neighbour's link address is in `path`.
+    pub resolved: bool,
     /// The listener it came from; `None` for active opens.
     pub listener: Option<ListenerId>,
     pub user: u64,
     /// The application knows of it.
     pub announced: bool,
-    /// It is in the list of flows that wait for a neighbour.
-    pub parked: bool,
-    /// It is in the queue of flows to serve.
+    /// It is in its listener's queue, accepting being paused.
+    pub waiting: bool,
+    /// It is in the queue of flows to serve, or being served.
     pub queued: bool,
+    /// It is in the queue of flows that the send buffers had no chunk for.
+    pub starved: bool,
 }
 
 /// A half-open connection, and where to answer.
@@ -123,8 +125,8 @@ pub(super) struct Core {
     pub send: ChunkPool,
     /// Flows that have something to deliver or to send.
     pub ready: VecDeque<u32>,
-    /// Flows that wait for a neighbour's link address.
-    pub parked: Vec<FlowId>,
+    /// Flows whose text found no chunk to lie in, the first first.
+    pub starved: VecDeque<u32>,
     pub counters: Counters,
     pub challenge: ChallengeLimit,
     pub ports: Ports,
@@ -151,7 +153,7 @@ impl Core {
             listeners: Vec::with_capacity(usize::from(limits.listeners_max)),
             send: ChunkPool::new(limits.send_chunks, limits.chunk_len),
             ready: VecDeque::with_capacity(limits.flows_max as usize),
-            parked: Vec::with_capacity(limits.flows_max as usize),
+            starved: VecDeque::with_capacity(limits.flows_max as usize),
             counters: Counters::new(),
             challenge: ChallengeLimit::default(),
             ports: Ports::new(config.source_ports.clone(), config.secret.derive(2)),
@@ -195,6 +197,63 @@ impl Core {
         }
     }
 
+    /// The flow's text found no chunk: it is served again when there are some.
+    pub fn mark_starved(&mut self, index: u32) {
+        let slot = self.slot(index);
+        if !core::mem::replace(&mut slot.starved, true) {
+            self.starved.push_back(index);
+        }
+    }
+
+    /// Serves flows that found no chunk, now that there are some: no more of them than chunks.
+    pub fn feed_starved(&mut self) {
+        for _ in 0..self.send.free_count() {
+            let Some(index) = self.starved.pop_front() else { return };
+            self.slot(index).starved = false;
+            self.mark_ready(index);
+        }
+    }
+
+    /// The link address to send to `remote`; an unknown neighbour is wanted from now on.
+    pub fn resolve(&mut self, remote: IpAddr) -> Option<Mac> {
+        let hop = self.config.routes.next_hop(remote)?;
+        self.neighbours.find(hop.neighbour)
+    }
+
+    /// A neighbour's link address is known, or another than it was: the connections that we opened
+    /// through it use it from now on. Those that a peer opened follow their peer's frames.
+    pub fn on_neighbour(&mut self, addr: IpAddr, mac: Mac) {
+        for index in 0..self.config.limits.flows_max {
+            let Some(slot) = self.flows.at_mut(index) else { continue };
+            let hop = self.config.routes.next_hop(slot.key.remote);
+            if slot.listener.is_none() && hop.is_some_and(|hop| hop.neighbour == addr) {
+                slot.path.link.mac = mac;
+                slot.resolved = true;
+                self.mark_ready(index);
+            }
+        }
+    }
+
+    /// Whether a listener takes one more SYN.
+    pub fn admits(&self, listener: ListenerId) -> Result<(), DropReason> {
+        let listener = &self.listeners[usize::from(listener.0)];
+        let full = listener.half_open >= listener.listen.half_open_max
+            || self.half_open.len() == self.half_open.capacity();
+        if full { Err(DropReason::HalfOpenFull) } else { Ok(()) }
+    }
+
+    /// Whether a half-open connection of `listener` may become a connection.
+    pub fn accepts(&self, listener: ListenerId) -> Result<(), DropReason> {
+        let listener = &self.listeners[usize::from(listener.0)];
+        if listener.paused && listener.waiting.len() >= listener.listen.backlog as usize {
+            return Err(DropReason::BacklogFull);
+        }
+        if self.flows.len() == self.flows.capacity() {
+            return Err(DropReason::FlowTableFull);
+        }
+        Ok(())
+    }
+
     /// What a connection of this tuple begins with.
     pub fn opening(&self, key: &FlowKey) -> Opening {
         let v4 = key.local.is_ipv4();
@@ -225,7 +284,8 @@ impl Core {
     /// The listener for a SYN to this socket.
     pub fn listener_for(&self, key: &FlowKey) -> Option<ListenerId> {
         let covers = |listener: &Listener| listener.covers(key.local, key.local_port);
-        let at = self.listeners.iter().position(covers)?;
+        let live = |listener: &Listener| !listener.draining && covers(listener);
+        let at = self.listeners.iter().position(live).or_else(|| self.listeners.iter().position(covers))?;
         let specific = self.listeners[at].listen.address == key.local;
         (specific || self.config.routes.is_local(key.local))
             .then(|| ListenerId(u16::try_from(at).expect("bounded by a u16")))
@@ -246,19 +306,23 @@ impl Core {
         let local_port = connect.local.map_or(0, |local| local.port());
         let key = FlowKey { local, remote, local_port, remote_port: connect.remote.port() };
         let (key, hash) = self.free_tuple(key)?;
+        if self.flows.len() == self.flows.capacity() {
+            return Err(ConnectError::TableFull);
+        }
         let mac = self.neighbours.find(hop.neighbour);
         let options = &connect.options;
-        let id = self.insert_flow(FlowSlot {
+        let id = self.flows.insert(FlowSlot {
             tcb: Tcb::active_open(&self.opening(&key), options, &self.config.tcp),
             key,
             hash,
             path: path(Link { mac: mac.unwrap_or_default(), vlan: options.vlan }, options),
-            unresolved: mac.is_none().then_some(hop.neighbour),
+            resolved: mac.is_some(),
             listener: None,
             user: connect.user,
             announced: true,
-            parked: false,
+            waiting: false,
             queued: false,
+            starved: false,
         });
         let id = id.ok_or(ConnectError::TableFull)?;
         self.table.insert(hash, Found::Flow(id.index()).to_value());
@@ -270,6 +334,9 @@ impl Core {
     /// The tuple to open, with a source port chosen where none was given, and its hash.
     fn free_tuple(&mut self, key: FlowKey) -> Result<(FlowKey, u64), ConnectError> {
         if key.local_port != 0 {
+            if self.config.owners.owner(&key) != self.config.worker {
+                return Err(ConnectError::OtherWorker);
+            }
             let hash = self.hash.flow(&key);
             return match self.find(&key, hash) {
                 Some(_) => Err(ConnectError::InUse),
@@ -287,17 +354,6 @@ impl Core {
             self.counters.add(Counter::PortsExhausted);
         }
         chosen.ok_or(ConnectError::PortsExhausted)
-    }
-
-    /// Takes a connection in; `None` when the table is full.
-    pub fn insert_flow(&mut self, slot: FlowSlot) -> Option<FlowId> {
-        self.flows.insert(slot)
-    }
-
-    /// Whether a listener has room for one more half-open connection.
-    pub fn half_open_room(&self, listener: ListenerId) -> bool {
-        let listener = &self.listeners[usize::from(listener.0)];
-        listener.half_open < listener.listen.half_open_max
     }
 
     /// The ISN of a passive open: beyond `floor`, where an old incarnation set one.

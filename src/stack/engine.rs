@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::app::{App, Cx};
 use super::batch::{RxBatch, TxBatch};
-use super::core::{Core, EngineConfig};
+use super::core::{Core, EngineConfig, Found};
 use super::listener::{Listen, ListenError, ListenerId};
 use crate::base::{Counter, Counters, Instant};
 use crate::tcp::RecvPools;
@@ -79,7 +79,8 @@ impl Engine {
     ///
     /// It may be early, never late. It is now while output waits for frames.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.core.ready.is_empty() {
+        let fed = !self.core.starved.is_empty() && self.core.send.free_count() > 0;
+        if fed || !self.core.ready.is_empty() {
             return Some(self.core.now);
         }
         let worker = Some(self.core.worker_timer).filter(|&at| at != Instant::NEVER);
@@ -96,16 +97,11 @@ impl Engine {
         self.core.listen(listen)
     }
 
-    /// The kernel has resolved a neighbour.
+    /// The kernel has resolved a neighbour, or found it elsewhere. Connections that wait for it send
+    /// their SYN with the next call.
     pub fn set_neighbour(&mut self, addr: IpAddr, mac: Mac) {
-        if !self.core.neighbours.set(addr, mac) {
-            return;
-        }
-        while let Some(id) = self.core.parked.pop() {
-            if let Some(slot) = self.core.flows.get_mut(id) {
-                slot.parked = false;
-                self.core.mark_ready(id.index());
-            }
+        if self.core.neighbours.set(addr, mac) {
+            self.core.on_neighbour(addr, mac);
         }
     }
 
@@ -130,13 +126,21 @@ impl Engine {
         self.serve(app, tx);
     }
 
-    /// Aborts every connection: each peer gets a RST, each callback its last.
+    /// Aborts every connection: each peer gets a RST, each callback its last. Half-open ones are
+    /// forgotten.
+    ///
+    /// What finds no frame, and what goes beyond one turn's work, follows with [`Engine::on_timers`].
     pub fn abort_all(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
         self.core.now = now;
         for index in 0..self.core.config.limits.flows_max {
             if let Some(slot) = self.core.flows.at_mut(index) {
                 slot.tcb.abort(&mut self.core.counters);
                 self.core.mark_ready(index);
+            }
+        }
+        for index in 0..self.core.config.limits.half_open_max {
+            if self.core.half_open.at(index).is_some() {
+                self.free_half_open(index);
             }
         }
         self.serve(app, tx);
@@ -150,6 +154,18 @@ impl Engine {
     /// Connections that own a TCB now.
     pub fn flow_count(&self) -> u32 {
         self.core.flows.len()
+    }
+
+    /// Connections whose handshake, begun by a peer, is not complete.
+    pub fn half_open_count(&self) -> u32 {
+        self.core.half_open.len()
+    }
+
+    /// Chunks that send and receive buffers hold now.
+    pub fn chunks_in_use(&self) -> (u32, u32) {
+        let limits = &self.core.config.limits;
+        let send = limits.send_chunks - self.core.send.free_count();
+        (send, limits.recv_chunks - self.recv.chunks.free_count())
     }
 
     /// TIME-WAIT records now.
@@ -173,10 +189,25 @@ impl Engine {
     ///
     /// When it does not.
     pub fn check_invariants(&self) {
-        for (_, slot) in self.core.flows.iter() {
+        let mut queued = 0;
+        for (id, slot) in self.core.flows.iter() {
             slot.tcb.check_invariants();
             assert_eq!(slot.hash, self.core.hash.flow(&slot.key));
+            assert_eq!(self.core.find(&slot.key, slot.hash), Some(Found::Flow(id.index())));
+            queued += usize::from(slot.queued);
+            let armed = self.core.wheel.deadline(id.index()).unwrap_or(Instant::NEVER);
+            assert!(slot.queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
+            let over = slot.tcb.closed().is_some() && !slot.tcb.has_unread();
+            let due = over || slot.tcb.has_readable();
+            if !slot.queued && slot.resolved {
+                slot.tcb.check_drained();
+            }
+            assert!(slot.queued || slot.waiting || !due, "nobody will serve {slot:?}");
         }
+        assert_eq!(queued, self.core.ready.len(), "the queue holds each flow at most once");
+        let waiting: usize = self.core.listeners.iter().map(|listener| listener.waiting.len()).sum();
+        assert_eq!(waiting, self.core.flows.iter().filter(|(_, slot)| slot.waiting).count());
+        assert_eq!(self.core.starved.len(), self.core.flows.iter().filter(|(_, slot)| slot.starved).count());
         let entries = self.core.flows.len() + self.core.half_open.len() + self.core.time_wait.len();
         assert_eq!(self.core.table.len(), entries, "every entry is in the table, once");
         let half_open: u32 = self.core.listeners.iter().map(|listener| listener.half_open).sum();

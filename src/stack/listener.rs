@@ -5,7 +5,6 @@ use alloc::collections::VecDeque;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
-use crate::base::FlowId;
 use crate::tcp::FlowOptions;
 
 /// What to listen on.
@@ -56,7 +55,7 @@ pub(super) struct Listener {
     pub listen: Listen,
     pub half_open: u32,
     /// Established and not yet announced to the application.
-    pub waiting: VecDeque<FlowId>,
+    pub waiting: VecDeque<u32>,
     pub paused: bool,
     pub draining: bool,
 }

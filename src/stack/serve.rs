@@ -21,7 +21,7 @@ enum Output {
     /// No frame is free.
     Full,
     /// The neighbour's link address is not known.
-    Parked,
+    Unresolved,
 }
 
 impl Engine {
@@ -31,24 +31,28 @@ impl Engine {
     /// Serves flows that have something to deliver or to send, until none has or no frame is free.
     pub(super) fn serve(&mut self, app: &mut impl App, tx: &mut impl TxBatch) {
         let mut again = 0;
+        self.core.feed_starved();
         for _ in 0..Self::SERVED_MAX {
             // Flows that used up their share wait for the next turn at the queue's end.
             if self.core.ready.len() <= again {
                 return;
             }
             let Some(index) = self.core.ready.pop_front() else { return };
-            self.core.slot(index).queued = false;
+            // It counts as queued until its output is done, so that what its callbacks ask for does not
+            // queue it again.
             self.deliver(index, app);
             match self.output(index, tx) {
                 Output::Done => self.settle(index, app),
-                Output::Parked => self.park(index),
+                Output::Unresolved => {
+                    self.core.slot(index).queued = false;
+                    self.arm(index);
+                }
                 Output::Again => {
-                    self.core.mark_ready(index);
+                    self.core.ready.push_back(index);
                     again += 1;
                 }
                 Output::Full => {
                     self.core.counters.add(Counter::TxFull);
-                    self.core.slot(index).queued = true;
                     self.core.ready.push_front(index);
                     return;
                 }
@@ -56,7 +60,8 @@ impl Engine {
         }
     }
 
-    /// Callbacks that do not come straight from a segment.
+    /// Callbacks that do not come straight from a segment. Each kind comes before those that it may lead
+    /// to: a writable user may resume reading, and whoever has read everything is told of the FIN.
     fn deliver(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
         if !slot.announced {
@@ -64,10 +69,21 @@ impl Engine {
             {
                 self.announce(index, app);
             }
-            return;
+            if !self.core.slot(index).announced {
+                return;
+            }
+        }
+        // Without chunks there is no room, whatever the connection's own bound says.
+        if self.core.send.free_count() == 0 {
+            if self.core.slot(index).tcb.wants_room() {
+                self.core.mark_starved(index);
+            }
+        } else if self.core.slot(index).tcb.take_writable() {
+            app.on_writable(&mut Flow::new(&mut self.core, index));
         }
         while self.core.slot(index).tcb.has_readable() {
-            let kept = self.core.slot(index).tcb.front(&self.recv);
+            let tcb = &mut self.core.flows.at_mut(index).expect("flows are freed only when served").tcb;
+            let kept = tcb.front(&self.recv);
             let len = kept.len();
             let read = app.on_data(&mut Flow::new(&mut self.core, index), kept).min(len);
             let Core { flows, counters, .. } = &mut self.core;
@@ -80,21 +96,20 @@ impl Engine {
         if self.core.slot(index).tcb.take_fin() {
             app.on_fin(&mut Flow::new(&mut self.core, index));
         }
-        if self.core.slot(index).tcb.take_writable() {
-            app.on_writable(&mut Flow::new(&mut self.core, index));
-        }
     }
 
     /// Segments, as many as the flow's share allows.
     fn output(&mut self, index: u32, tx: &mut impl TxBatch) -> Output {
-        let Core { flows, neighbours, .. } = &mut self.core;
-        let slot = flows.at_mut(index).expect("flows are freed only when served");
-        if let Some(neighbour) = slot.unresolved {
-            let Some(mac) = neighbours.find(neighbour) else {
-                return if slot.tcb.closed().is_some() { Output::Done } else { Output::Parked };
+        let slot = self.core.slot(index);
+        if !slot.resolved {
+            let over = slot.tcb.closed().is_some();
+            let remote = slot.key.remote;
+            let Some(mac) = self.core.resolve(remote) else {
+                return if over { Output::Done } else { Output::Unresolved };
             };
+            let slot = self.core.slot(index);
             slot.path.link.mac = mac;
-            slot.unresolved = None;
+            slot.resolved = true;
         }
         for _ in 0..self.core.config.limits.output_burst {
             let Some(frame) = tx.reserve() else { return Output::Full };
@@ -117,12 +132,17 @@ impl Engine {
     /// Nothing is left to send now: ends the connection if it is over, else sets its timer.
     fn settle(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
-        if let Some(why) = slot.tcb.closed() {
-            self.end(index, why, app);
-        } else if slot.tcb.state() == State::TimeWait {
-            self.end(index, CloseReason::Finished, app);
-        } else {
-            self.arm(index);
+        let over = match (slot.tcb.closed(), slot.tcb.state()) {
+            (None, State::TimeWait) => Some(CloseReason::Finished),
+            (closed, _) => closed,
+        };
+        match over {
+            // Whoever paused reads the rest first, though the peer has nothing more to say.
+            Some(why) if !slot.tcb.has_unread() => self.end(index, why, app),
+            _ => {
+                slot.queued = false;
+                self.arm(index);
+            }
         }
     }
 
@@ -135,22 +155,14 @@ impl Engine {
         }
     }
 
-    fn park(&mut self, index: u32) {
-        self.arm(index);
-        let id = self.core.flows.id_of(index).expect("flows are freed only when served");
-        if !::core::mem::replace(&mut self.core.slot(index).parked, true) {
-            self.core.parked.push(id);
-        }
-    }
-
     /// The connection is over for its user; in TIME-WAIT a record of it stays.
     fn end(&mut self, index: u32, why: CloseReason, app: &mut impl App) {
         if self.core.slot(index).announced {
             app.on_close(&mut Flow::new(&mut self.core, index), why);
         }
-        // The callback may have asked this flow for something; it is too late for that.
-        if self.core.slot(index).queued {
-            self.core.ready.retain(|&queued| queued != index);
+        self.stop_waiting(index);
+        if self.core.slot(index).starved {
+            self.core.starved.retain(|&starved| starved != index);
         }
         let id = self.core.flows.id_of(index).expect("flows are freed only when served");
         let Some(mut slot) = self.core.flows.remove(id) else { return };

@@ -1,10 +1,11 @@
 //! All TIME-WAIT records of one engine, in the order in which they expire.
 #![forbid(unsafe_code)]
 
-use alloc::collections::VecDeque;
-
-use crate::base::{FlowId, FlowKey, Instant, Slab};
+use crate::base::{FlowKey, Instant, Slab};
 use crate::tcp::TimeWait;
+
+/// The end of the list.
+const NONE: u32 = u32::MAX;
 
 /// One record and its tuple.
 #[derive(Debug)]
@@ -13,22 +14,21 @@ pub(super) struct TimeWaitSlot {
     pub key: FlowKey,
     pub hash: u64,
     expires: Instant,
+    before: u32,
+    after: u32,
 }
 
-/// Records, and a queue of when each expires: 2 MSL is one constant, so the queue is in order.
+/// Records in a list threaded through them: 2 MSL is one constant, so whoever comes last expires last.
 #[derive(Debug)]
 pub(super) struct TimeWaitTable {
     records: Slab<TimeWaitSlot>,
-    /// A record whose 2 MSL began anew is here twice; the entry that disagrees with it means nothing.
-    queue: VecDeque<(FlowId, Instant)>,
-    queue_max: usize,
+    first: u32,
+    last: u32,
 }
 
 impl TimeWaitTable {
     pub fn new(max: u32) -> Self {
-        // As many restarts as records may be pending; beyond that a restart is not granted.
-        let queue_max = 2 * max as usize;
-        Self { records: Slab::with_capacity(max), queue: VecDeque::with_capacity(queue_max), queue_max }
+        Self { records: Slab::with_capacity(max), first: NONE, last: NONE }
     }
 
     pub fn at(&self, index: u32) -> Option<&TimeWaitSlot> {
@@ -45,44 +45,66 @@ impl TimeWaitTable {
 
     /// Takes a record in; `None` when there is no room.
     pub fn insert(&mut self, record: TimeWait, key: FlowKey, hash: u64, expires: Instant) -> Option<u32> {
-        let id = self.records.insert(TimeWaitSlot { record, key, hash, expires })?;
-        self.queue.push_back((id, expires));
-        Some(id.index())
+        let slot = TimeWaitSlot { record, key, hash, expires, before: NONE, after: NONE };
+        let index = self.records.insert(slot)?.index();
+        self.append(index);
+        Some(index)
     }
 
     /// 2 MSL begin anew.
     pub fn restart(&mut self, index: u32, expires: Instant) {
-        let id = self.records.id_of(index);
-        if let (Some(id), Some(slot)) = (id, self.records.at_mut(index))
-            && self.queue.len() < self.queue_max
-        {
-            slot.expires = expires;
-            self.queue.push_back((id, expires));
-        }
+        self.unlink(index);
+        self.append(index);
+        self.slot(index).expires = expires;
     }
 
     /// Takes a record out before its time.
     pub fn remove(&mut self, index: u32) -> Option<TimeWaitSlot> {
-        self.records.id_of(index).and_then(|id| self.records.remove(id))
+        let id = self.records.id_of(index)?;
+        self.unlink(index);
+        self.records.remove(id)
     }
 
     /// Takes out the next record that has expired by `now`, and where it was.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(u32, TimeWaitSlot)> {
-        while let Some(&(id, expires)) = self.queue.front() {
-            let current = self.records.get(id).is_some_and(|slot| slot.expires == expires);
-            if current && expires > now {
-                return None;
-            }
-            self.queue.pop_front();
-            if current {
-                return self.records.remove(id).map(|slot| (id.index(), slot));
-            }
+        let index = self.first;
+        if self.records.at(index)?.expires > now {
+            return None;
         }
-        None
+        self.remove(index).map(|slot| (index, slot))
     }
 
-    /// When the next record may expire.
+    /// When the next record expires.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.queue.front().map(|&(_, expires)| expires)
+        self.records.at(self.first).map(|slot| slot.expires)
+    }
+
+    fn slot(&mut self, index: u32) -> &mut TimeWaitSlot {
+        self.records.at_mut(index).expect("the list names records in use")
+    }
+
+    fn append(&mut self, index: u32) {
+        let last = core::mem::replace(&mut self.last, index);
+        let slot = self.slot(index);
+        (slot.before, slot.after) = (last, NONE);
+        if last == NONE {
+            self.first = index;
+        } else {
+            self.slot(last).after = index;
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let (before, after) = (self.slot(index).before, self.slot(index).after);
+        if before == NONE {
+            self.first = after;
+        } else {
+            self.slot(before).after = after;
+        }
+        if after == NONE {
+            self.last = before;
+        } else {
+            self.slot(after).before = before;
+        }
     }
 }

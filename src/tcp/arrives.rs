@@ -304,7 +304,7 @@ impl Tcb {
         self.acks_owed = self.acks_owed.max(1);
         self.apply(Input::Fin);
         if self.state == State::TimeWait {
-            self.timers = super::timers::Timers::default();
+            self.timers.cancel_protocol();
         }
         true
     }
@@ -379,7 +379,7 @@ impl Tcb {
     /// The connection is over; the first reason stands.
     pub(super) fn finish(&mut self, why: CloseReason) {
         self.closed.get_or_insert(why);
-        self.timers = super::timers::Timers::default();
+        self.timers.cancel_protocol();
         self.acks_owed = 0;
     }
 
@@ -431,7 +431,7 @@ impl Tcb {
             State::FinWait2 if self.reader_gone => {
                 self.timers.set(Timer::Idle, env.now + env.config.fin_wait_2);
             }
-            State::TimeWait => self.timers = super::timers::Timers::default(),
+            State::TimeWait => self.timers.cancel_protocol(),
             _ => {}
         }
     }

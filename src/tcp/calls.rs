@@ -39,6 +39,11 @@ impl Tcb {
         writable
     }
 
+    /// Whether the last [`Tcb::send`] took less than it was given, and the user has not been told since.
+    pub const fn wants_room(&self) -> bool {
+        self.wants_room
+    }
+
     /// Half-close: FIN follows the queued text (RFC 9293 §3.10.4); receiving goes on.
     pub fn shutdown(&mut self) {
         if self.closed.is_some() || self.fin != Fin::None {
@@ -78,13 +83,17 @@ impl Tcb {
 
     /// ABORT (RFC 9293 §3.10.5): a reset, where the peer still has something to lose by it.
     pub fn abort(&mut self, counters: &mut Counters) {
+        // What may still be read of a connection that is over is given up with it.
+        self.reader_gone = true;
         if self.closed.is_some() {
             return;
         }
-        self.reset_due = matches!(
+        let loses = matches!(
             self.state,
             State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait
         );
+        // A peer that closed first still waits for our FIN.
+        self.reset_due = loses || self.fin == Fin::Queued;
         counters.add(Counter::Aborted);
         self.finish(CloseReason::Aborted);
     }

@@ -45,6 +45,13 @@ impl Timers {
         self.0[timer as usize] = Instant::NEVER;
     }
 
+    /// Takes every deadline back but the application's own, which lasts as long as there is text to read.
+    pub fn cancel_protocol(&mut self) {
+        let app = self.0[Timer::App as usize];
+        *self = Self::default();
+        self.set(Timer::App, app);
+    }
+
     /// Whether it is set.
     pub fn is_set(&self, timer: Timer) -> bool {
         self.0[timer as usize] != Instant::NEVER

@@ -1,0 +1,334 @@
+//! A seeded network in memory: engines in virtual time, over links that delay, lose, repeat and damage.
+#![forbid(unsafe_code)]
+
+use core::cmp::Reverse;
+use core::net::IpAddr;
+use std::collections::BinaryHeap;
+use std::vec;
+use std::vec::Vec;
+
+use crate::base::{Instant, Rng};
+use crate::stack::{App, Engine, EngineConfig, TxBatch};
+use crate::wire::{Mac, ethernet};
+
+/// What a link does to frames in one direction; chances are in parts per million.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Every frame is that late, microseconds.
+    pub delay_us: u32,
+    /// And later still by up to so many microseconds, at random: what reorders frames.
+    pub jitter_us: u32,
+    /// The frame is lost.
+    pub loss: u32,
+    /// The frame comes twice.
+    pub duplicate: u32,
+    /// One bit behind the Ethernet header is flipped. A single bit is what every checksum finds; two
+    /// may cancel out, and Ethernet's own check would have found both.
+    pub corrupt: u32,
+}
+
+/// A frame that was sent, as [`SimNet::capture`] keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// When it left.
+    pub at: Instant,
+    /// Which host sent it.
+    pub from: usize,
+    /// The octets, before any damage.
+    pub frame: Vec<u8>,
+}
+
+/// What one engine sent during one turn.
+#[derive(Debug)]
+struct Outbox {
+    buffer: Vec<u8>,
+    frames: Vec<Vec<u8>>,
+    handed_over: Vec<(u16, Vec<u8>)>,
+    room: usize,
+}
+
+impl TxBatch for Outbox {
+    fn reserve(&mut self) -> Option<&mut [u8]> {
+        (self.frames.len() < self.room).then_some(&mut self.buffer)
+    }
+
+    fn commit(&mut self, len: usize) {
+        self.frames.push(self.buffer[..len].to_vec());
+    }
+
+    fn hand_over(&mut self, worker: u16, frame: &[u8]) -> bool {
+        self.handed_over.push((worker, frame.to_vec()));
+        true
+    }
+}
+
+/// One engine with its application, on the network.
+#[derive(Debug)]
+pub struct SimHost<A> {
+    /// The engine.
+    pub engine: Engine,
+    /// Its application.
+    pub app: A,
+    mac: Mac,
+    worker: u16,
+    addresses: Vec<IpAddr>,
+    out: Outbox,
+    faults: Faults,
+}
+
+impl<A> SimHost<A> {
+    /// Lets the host send at most `frames` frames in one turn: a small transmit ring.
+    pub const fn limit_tx(&mut self, frames: usize) {
+        self.out.room = frames;
+    }
+}
+
+/// One frame on its way: when it is due, in which order it was sent, to whom.
+type InFlight = Reverse<(Instant, u64, usize, Vec<u8>)>;
+
+/// Hosts on one segment of Ethernet, and a clock that jumps from event to event.
+///
+/// Everything follows from the seed. A frame goes to the host whose link address it bears. Where several
+/// hosts have that address they are the workers of one machine, and the frame goes to any of them, as
+/// from an interface that knows nothing of owners; they hand it over among themselves.
+#[derive(Debug)]
+pub struct SimNet<A> {
+    hosts: Vec<SimHost<A>>,
+    now: Instant,
+    in_flight: BinaryHeap<InFlight>,
+    sent: u64,
+    rng: Rng,
+    captured: Option<Vec<Captured>>,
+    turns_at_now: u32,
+}
+
+impl<A: App> SimNet<A> {
+    /// Frames given to an engine at once.
+    const BATCH: usize = 64;
+    /// Timers that an engine may fire in one turn.
+    const TIMER_BUDGET: u32 = 256;
+    /// Turns at one instant after which an engine that still wants another is at fault.
+    const TURNS_AT_ONE_INSTANT_MAX: u32 = 1_000_000;
+
+    /// An empty network whose every accident follows from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            hosts: Vec::new(),
+            now: Instant::from_millis(1_000),
+            in_flight: BinaryHeap::new(),
+            sent: 0,
+            rng: Rng::new(seed),
+            captured: None,
+            turns_at_now: 0,
+        }
+    }
+
+    /// Adds a host; returns its number, from zero. Frames that it sends meet with `faults`.
+    pub fn add(&mut self, config: EngineConfig, app: A, faults: Faults) -> usize {
+        let (mac, worker) = (config.mac, config.worker);
+        let addresses = config.routes.addresses.clone();
+        let buffer = vec![0; usize::from(config.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN];
+        let out = Outbox { buffer, frames: Vec::new(), handed_over: Vec::new(), room: usize::MAX };
+        let engine = Engine::new(config, self.now);
+        self.hosts.push(SimHost { engine, app, mac, worker, addresses, out, faults });
+        self.hosts.len() - 1
+    }
+
+    /// Tells every host the link address of every other, as a kernel that has resolved them would.
+    pub fn introduce(&mut self) {
+        let known: Vec<(IpAddr, Mac)> =
+            self.hosts.iter().flat_map(|host| host.addresses.iter().map(|&addr| (addr, host.mac))).collect();
+        for host in &mut self.hosts {
+            let others = known.iter().filter(|(_, mac)| *mac != host.mac);
+            others.for_each(|&(addr, mac)| host.engine.set_neighbour(addr, mac));
+        }
+    }
+
+    /// Starts every application.
+    pub fn start(&mut self) {
+        for number in 0..self.hosts.len() {
+            self.turn(number, |host, now| host.engine.start(now, &mut host.app, &mut host.out));
+        }
+    }
+
+    /// Calls the application of host `number` as another thread's waker does.
+    pub fn wake(&mut self, number: usize) {
+        self.turn(number, |host, now| host.engine.wake(now, &mut host.app, &mut host.out));
+    }
+
+    /// Begins to shut host `number` down.
+    pub fn drain(&mut self, number: usize) {
+        self.turn(number, |host, now| host.engine.drain(now, &mut host.app, &mut host.out));
+    }
+
+    /// Aborts every connection of host `number`.
+    pub fn abort_all(&mut self, number: usize) {
+        self.turn(number, |host, now| host.engine.abort_all(now, &mut host.app, &mut host.out));
+    }
+
+    /// Gives `frame` to host `number` now, whatever its link address.
+    pub fn inject(&mut self, number: usize, frame: &[u8]) {
+        self.turn(number, |host, now| {
+            host.engine.on_batch(now, [frame].as_slice(), &mut host.app, &mut host.out);
+        });
+    }
+
+    /// Host `number`.
+    pub fn host(&self, number: usize) -> &SimHost<A> {
+        &self.hosts[number]
+    }
+
+    /// Host `number`, to change it between turns.
+    pub fn host_mut(&mut self, number: usize) -> &mut SimHost<A> {
+        &mut self.hosts[number]
+    }
+
+    /// The instant that has been reached.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Changes what happens to the frames that host `number` sends from now on.
+    pub fn set_faults(&mut self, number: usize, faults: Faults) {
+        self.hosts[number].faults = faults;
+    }
+
+    /// Keeps a copy of every frame that is sent from now on.
+    pub fn capture(&mut self) {
+        self.captured.get_or_insert_default();
+    }
+
+    /// The frames sent since [`SimNet::capture`].
+    pub fn captured(&self) -> &[Captured] {
+        self.captured.as_deref().unwrap_or_default()
+    }
+
+    /// When the next frame arrives or the next timer is due; `None` when nothing will ever happen again.
+    pub fn next_event(&self) -> Option<Instant> {
+        let arrival = self.in_flight.peek().map(|Reverse((due, ..))| *due);
+        let timers = self.hosts.iter().filter_map(|host| host.engine.next_deadline());
+        timers.chain(arrival).min().map(|at| at.max(self.now))
+    }
+
+    /// Moves time to the next event and lets it happen; `false` when there is none.
+    ///
+    /// # Panics
+    ///
+    /// When an engine's invariants do not hold afterwards, or it asks for turn after turn without any
+    /// time passing.
+    pub fn step(&mut self) -> bool {
+        let Some(at) = self.next_event() else { return false };
+        self.turns_at_now = if at == self.now { self.turns_at_now + 1 } else { 0 };
+        assert!(self.turns_at_now < Self::TURNS_AT_ONE_INSTANT_MAX, "an engine never rests");
+        self.now = at;
+        if self.in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= at) {
+            self.deliver();
+        } else {
+            for number in 0..self.hosts.len() {
+                if self.hosts[number].engine.next_deadline().is_some_and(|deadline| deadline <= at) {
+                    self.turn(number, |host, now| {
+                        host.engine.on_timers(now, Self::TIMER_BUDGET, &mut host.app, &mut host.out);
+                    });
+                }
+            }
+        }
+        true
+    }
+
+    /// Steps until nothing will happen any more, or until `until` has passed, or for `steps` steps at
+    /// most; says whether it came to rest.
+    pub fn run(&mut self, until: Instant, steps: u64) -> bool {
+        for _ in 0..steps {
+            match self.next_event() {
+                None => return true,
+                Some(at) if at > until => {
+                    self.now = self.now.max(until);
+                    return true;
+                }
+                Some(_) => self.step(),
+            };
+        }
+        false
+    }
+
+    /// Gives the frames that are due to the host whose frame is first, in one batch.
+    fn deliver(&mut self) {
+        let mut batch: Vec<Vec<u8>> = Vec::new();
+        let mut to = None;
+        while let Some(Reverse((due, _, host, _))) = self.in_flight.peek() {
+            if *due > self.now || to.is_some_and(|to| to != *host) || batch.len() == Self::BATCH {
+                break;
+            }
+            to = Some(*host);
+            let Some(Reverse((.., frame))) = self.in_flight.pop() else { break };
+            batch.push(frame);
+        }
+        if let Some(to) = to {
+            self.turn(to, |host, now| {
+                host.engine.on_batch(now, batch.as_slice(), &mut host.app, &mut host.out);
+            });
+        }
+    }
+
+    /// One call into an engine, its invariants afterwards, and what it sent put on its way.
+    fn turn(&mut self, number: usize, call: impl FnOnce(&mut SimHost<A>, Instant)) {
+        let host = &mut self.hosts[number];
+        call(host, self.now);
+        host.engine.check_invariants();
+        let (mac, faults) = (host.mac, host.faults);
+        let handed_over = core::mem::take(&mut host.out.handed_over);
+        let frames = core::mem::take(&mut host.out.frames);
+        for (worker, frame) in handed_over {
+            let owner = self.hosts.iter().position(|host| host.mac == mac && host.worker == worker);
+            if let Some(owner) = owner {
+                self.put(self.now, owner, frame);
+            }
+        }
+        for frame in frames {
+            if let Some(captured) = &mut self.captured {
+                captured.push(Captured { at: self.now, from: number, frame: frame.clone() });
+            }
+            self.send(frame, faults);
+        }
+    }
+
+    /// One frame meets the link's accidents.
+    fn send(&mut self, frame: Vec<u8>, faults: Faults) {
+        let Some(to) = self.receiver(&frame) else { return };
+        let copies = 1 + u32::from(self.rng.chance(faults.duplicate));
+        for _ in 0..copies {
+            if self.rng.chance(faults.loss) {
+                continue;
+            }
+            let mut copy = frame.clone();
+            if self.rng.chance(faults.corrupt) {
+                self.flip_a_bit(&mut copy);
+            }
+            let late = u64::from(faults.delay_us) + u64::from(self.rng.below(faults.jitter_us + 1));
+            self.put(self.now.plus_micros(late), to, copy);
+        }
+    }
+
+    fn put(&mut self, due: Instant, to: usize, frame: Vec<u8>) {
+        self.sent += 1;
+        self.in_flight.push(Reverse((due, self.sent, to, frame)));
+    }
+
+    /// The host that a frame is addressed to, one of its workers at random.
+    fn receiver(&mut self, frame: &[u8]) -> Option<usize> {
+        let to = |host: &SimHost<A>| frame.starts_with(&host.mac.0);
+        let workers = self.hosts.iter().filter(|host| to(host)).count();
+        let chosen = self.rng.below(u32::try_from(workers).ok().filter(|&n| n > 0)?);
+        let mut numbers = (0..self.hosts.len()).filter(|&number| to(&self.hosts[number]));
+        numbers.nth(chosen as usize)
+    }
+
+    fn flip_a_bit(&mut self, frame: &mut [u8]) {
+        let behind_header = frame.get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
+        let bits = u32::try_from(behind_header.len() * 8).expect("a frame is short");
+        if bits > 0 {
+            let bit = self.rng.below(bits);
+            behind_header[bit as usize / 8] ^= 1 << (bit % 8);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Engines in virtual time: against each other over a seeded network, against smoltcp, under attack.
+mod common;
+mod engine;
+mod robustness;
+mod smoltcp_peer;
+mod transfers;
