@@ -64,6 +64,28 @@ fn operations_explains_every_drop_reason_and_no_other() {
 }
 
 #[test]
+fn operations_explains_every_verdict_of_the_steering_program() {
+    let header = read(&root().join("bpf/steer.h"));
+    let names = header.lines().filter_map(|line| line.trim().strip_suffix(','));
+    let verdicts: BTreeSet<String> = names
+        .filter(|name| name.starts_with("STEER_") && *name != "STEER_VERDICTS")
+        .map(str::to_lowercase)
+        .collect();
+    assert!(!verdicts.is_empty(), "the header has verdicts");
+    let text = read(&root().join("docs/operations.md"));
+    assert_eq!(first_cells(&text, "## Steering verdicts"), verdicts);
+}
+
+#[cfg(feature = "xdp")]
+#[test]
+fn operations_explains_every_figure_of_a_queue() {
+    let figures = ringroad::io::xdp::QueueStats::default().figures();
+    let names: BTreeSet<String> = figures.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let text = read(&root().join("docs/operations.md"));
+    assert_eq!(first_cells(&text, "## Queue statistics"), names);
+}
+
+#[test]
 fn every_relative_link_leads_to_a_file() {
     let mut broken = Vec::new();
     let mut seen = 0;
