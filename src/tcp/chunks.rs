@@ -32,7 +32,7 @@ impl ChunkPool {
     ///
     /// # Panics
     ///
-    /// When `chunk_len` is not a power of two up to 2^24, or `count` is [`NONE`].
+    /// When `chunk_len` is not a power of two up to 2^24, or `count` is `u32::MAX`.
     pub fn new(count: u32, chunk_len: u32) -> Self {
         assert!(chunk_len.is_power_of_two() && chunk_len <= 1 << 24, "chunk length {chunk_len}");
         assert!(count != NONE, "the last number means no chunk");
