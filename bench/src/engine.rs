@@ -234,7 +234,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let start = WallClock::now();
     pair.run(args.count)?;
     let seconds = start.elapsed().as_secs_f64();
-    let report = Report::new(args, seconds, pair.segments() - segments, pair.text() - text, pair.done() - done);
+    let report =
+        Report::new(args, seconds, pair.segments() - segments, pair.text() - text, pair.done() - done);
     println!("{}", serde_json::to_string_pretty(&report)?);
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)

@@ -17,13 +17,13 @@ named_indices! {
         OctetsOut => "octets_out",
         /// Frames that belonged to another worker and were handed over.
         HandedOver => "handed_over",
-        /// Valid segments that reached a connection, a half-open entry or TIME-WAIT.
+        /// Valid segments for this worker, whether or not anybody wanted them.
         SegmentsIn => "segments_in",
         /// Segments that header prediction handled.
         FastPath => "fast_path",
         /// Segments sent, all kinds.
         SegmentsOut => "segments_out",
-        /// Octets of text delivered to the application.
+        /// Octets of text accepted in order.
         TextIn => "text_in",
         /// Octets of text sent for the first time.
         TextOut => "text_out",

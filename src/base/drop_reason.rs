@@ -89,7 +89,7 @@ named_indices! {
         UnexpectedSyn => "unexpected_syn",
         /// RST that is not exactly at RCV.NXT (RFC 5961 §3).
         RstNotExact => "rst_not_exact",
-        /// A combination of control bits that means nothing, such as SYN with FIN or RST.
+        /// SYN together with FIN or RST, where there is no connection: no TCP sends that.
         BadFlags => "bad_flags",
         /// Text that arrived after the application closed; answered with RST.
         TextAfterClose => "text_after_close",

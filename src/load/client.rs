@@ -145,7 +145,7 @@ impl Opener for EngineOpener<'_, '_> {
             }
             Err(ConnectError::PortsExhausted) => Err(ErrorKind::PortsExhausted),
             Err(ConnectError::TableFull) => Err(ErrorKind::TableFull),
-            Err(ConnectError::NoRoute) => Err(ErrorKind::Unreachable),
+            Err(ConnectError::NoRoute | ConnectError::BadAddress) => Err(ErrorKind::Unreachable),
             Err(ConnectError::InUse | ConnectError::Draining | ConnectError::OtherWorker) => {
                 Err(ErrorKind::Other)
             }

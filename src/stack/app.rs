@@ -1,7 +1,7 @@
 //! What an application sees: the callbacks it gets, and the context in which it answers.
 #![forbid(unsafe_code)]
 
-use core::net::SocketAddr;
+use core::net::{SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
 use super::core::{Core, FlowSlot};
@@ -85,6 +85,8 @@ pub enum ConnectError {
     NoRoute,
     /// The worker is draining.
     Draining,
+    /// The remote address is no host's (RFC 9293 MUST-46), or the local one is not ours.
+    BadAddress,
     /// The port given belongs to another worker, which would get what the peer answers.
     OtherWorker,
 }
@@ -293,12 +295,12 @@ impl<'a> Flow<'a> {
 
     /// Our socket.
     pub fn local(&self) -> SocketAddr {
-        self.slot().key.local_addr()
+        with_scope(self.slot().key.local_addr(), self.slot().path.scope_id)
     }
 
     /// The peer's socket.
     pub fn remote(&self) -> SocketAddr {
-        self.slot().key.remote_addr()
+        with_scope(self.slot().key.remote_addr(), self.slot().path.scope_id)
     }
 
     /// The listener it came from; `None` for active opens.
@@ -322,5 +324,15 @@ impl<'a> Flow<'a> {
     pub fn set_nagle(&mut self, on: bool) {
         self.slot_mut().tcb.set_nagle(on);
         self.core.mark_ready(self.index);
+    }
+}
+
+/// A link-local socket is only a name together with its scope (RFC 4007 §11).
+fn with_scope(addr: SocketAddr, scope_id: u32) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope_id).into()
+        }
+        _ => addr,
     }
 }

@@ -10,7 +10,8 @@ use super::ingress::{self, Link, Packet};
 use super::listener::ListenerId;
 use crate::base::{Counter, DropReason, FlowKey, Seq};
 use crate::tcp::{
-    Arrival, Env, FlowOptions, HalfOpen, IcmpMeaning, Outgoing, Report, Segment, TimeWaitVerdict, reset_for,
+    Arrival, Env, FlowOptions, HalfOpen, IcmpMeaning, Outgoing, Report, Segment, TimeWait, TimeWaitVerdict,
+    reset_for,
 };
 use crate::wire::Control;
 
@@ -42,6 +43,9 @@ impl Engine {
         let found = self.core.find(&key, hash);
         if found.is_none() && self.is_strays(&key) {
             return self.hand_over(&key, frame, tx);
+        }
+        if matches!(packet, Packet::Tcp { .. }) {
+            self.core.counters.add(Counter::SegmentsIn);
         }
         match (packet, found) {
             (Packet::Tcp { link, seg, .. }, Some(Found::Flow(index))) => {
@@ -181,9 +185,11 @@ impl Engine {
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
-        let slot = self.core.half_open.at(index).expect("tables name slots in use");
-        let (key, hash, listener) = (slot.key, slot.hash, slot.listener);
+        let slot = self.core.half_open.at_mut(index).expect("tables name slots in use");
+        let (key, hash, listener, origin) = (slot.key, slot.hash, slot.listener, slot.origin);
         if slot.half.is_same_syn(&seg) {
+            slot.half.answer_again();
+            self.core.counters.add(Counter::Retransmits);
             self.send_syn_ack(index, tx);
             return Ok(());
         }
@@ -196,8 +202,9 @@ impl Engine {
             self.core.accepts(listener)?;
         }
         let options = self.core.listeners[usize::from(listener.0)].listen.options;
-        let opening = self.core.opening(&key);
+        let opening = self.core.opening(&key, origin);
         let mut env = env!(self.core, self.recv);
+        let slot = self.core.half_open.at(index).expect("tables name slots in use");
         let mut tcb = slot.half.to_tcb(&opening, &options, &env);
         let arrival = tcb.on_segment(seg, &mut env);
         if !arrival.opened {
@@ -248,8 +255,7 @@ impl Engine {
     fn on_time_wait(&mut self, index: u32, link: Link, seg: &Segment<'_>, tx: &mut impl TxBatch) -> Outcome {
         let slot = self.core.time_wait.at(index).expect("tables name slots in use");
         let (record, key, hash) = (slot.record, slot.key, slot.hash);
-        self.core.counters.add(Counter::SegmentsIn);
-        match record.on_segment(seg) {
+        match self.time_wait_verdict(&record, seg, &key) {
             TimeWaitVerdict::Ignore => return Err(DropReason::TimeWait),
             TimeWaitVerdict::Ack => {}
             TimeWaitVerdict::Restart => {
@@ -272,16 +278,26 @@ impl Engine {
                 return Ok(());
             }
             TimeWaitVerdict::Reopen { floor, by } => {
-                let listener = self.core.listener_for(&key).ok_or(DropReason::NoListener)?;
+                let listener = self.core.listener_for(&key).expect("the verdict was for a listener");
                 self.core.admits(listener)?;
                 self.core.counters.add(by);
                 self.free_time_wait(index, hash);
                 return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
             }
         }
-        let ack = record.ack(self.core.secrets.timestamp_offset(&key), self.core.now);
+        let ack = record.ack(self.core.origin(&key, None).timestamp_offset, self.core.now);
         self.answer(link, &key, &ack, tx);
         Ok(())
+    }
+
+    /// A SYN reopens only for a listener; to anybody else it is a segment that does not belong here.
+    fn time_wait_verdict(&self, record: &TimeWait, seg: &Segment<'_>, key: &FlowKey) -> TimeWaitVerdict {
+        match record.on_segment(seg) {
+            TimeWaitVerdict::Reopen { .. } if self.core.listener_for(key).is_none() => {
+                TimeWaitVerdict::Challenge
+            }
+            verdict => verdict,
+        }
     }
 
     fn free_time_wait(&mut self, index: u32, hash: u64) {
@@ -304,6 +320,9 @@ impl Engine {
         }
         if !self.core.config.routes.is_local(key.local) {
             return Err(DropReason::NotOurAddress);
+        }
+        if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {
+            return Err(DropReason::BadFlags);
         }
         if let Some(reset) = reset_for(seg) {
             self.answer(link, &key, &reset, tx);
@@ -331,8 +350,9 @@ impl Engine {
             return Err(DropReason::BadSource);
         }
         self.core.admits(listener)?;
-        let half = HalfOpen::new(seg, self.core.passive_isn(&key, floor), self.core.now);
-        let slot = HalfOpenSlot { half, key, hash, link, listener };
+        let origin = self.core.origin(&key, floor);
+        let half = HalfOpen::new(seg, origin.isn, self.core.now);
+        let slot = HalfOpenSlot { half, origin, key, hash, link, listener };
         let id = self.core.half_open.insert(slot).ok_or(DropReason::HalfOpenFull)?;
         if !self.core.table.insert(hash, Found::HalfOpen(id.index()).to_value()) {
             self.core.half_open.remove(id);
@@ -340,19 +360,25 @@ impl Engine {
         }
         self.core.listeners[usize::from(listener.0)].half_open += 1;
         self.core.counters.add(Counter::PassiveOpens);
+        self.arm_half_open(id.index());
         self.send_syn_ack(id.index(), tx);
         Ok(())
     }
 
-    /// Sends the SYN-ACK, for the first time or again, and sets its timer.
+    /// Sets the timer of a SYN-ACK that is being sent.
+    pub(super) fn arm_half_open(&mut self, index: u32) {
+        let slot = self.core.half_open.at(index).expect("tables name slots in use");
+        let deadline = slot.half.deadline(self.core.now, &self.core.config.tcp);
+        self.core.wheel.set(self.core.half_open_node(index), deadline);
+    }
+
+    /// Sends the SYN-ACK, for the first time or again.
     pub(super) fn send_syn_ack(&mut self, index: u32, tx: &mut impl TxBatch) {
         let slot = self.core.half_open.at(index).expect("tables name slots in use");
         let (key, link) = (slot.key, slot.link);
         let options = self.core.listeners[usize::from(slot.listener.0)].listen.options;
-        let tcp = &self.core.config.tcp;
-        let out = slot.half.syn_ack(&self.core.opening(&key), &options, tcp);
-        let deadline = slot.half.deadline(self.core.now, tcp);
-        self.core.wheel.set(self.core.half_open_node(index), deadline);
+        let opening = self.core.opening(&key, slot.origin);
+        let out = slot.half.syn_ack(&opening, &options, &self.core.config.tcp);
         self.emit(&path(link, &options), &key, &out, tx);
     }
 

@@ -19,7 +19,9 @@ use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::base::{Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq, Slab};
-use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, HalfOpen, Opening, Secrets, Tcb, TcpConfig};
+use crate::tcp::{
+    ChallengeLimit, ChunkPool, FlowOptions, HalfOpen, Opening, Origin, Secrets, Tcb, TcpConfig,
+};
 use crate::wire::Mac;
 
 /// Everything an engine is made from.
@@ -73,6 +75,7 @@ pub(super) struct FlowSlot {
 #[derive(Debug)]
 pub(super) struct HalfOpenSlot {
     pub half: HalfOpen,
+    pub origin: Origin,
     pub key: FlowKey,
     pub hash: u64,
     pub link: Link,
@@ -255,14 +258,14 @@ impl Core {
     }
 
     /// What a connection of this tuple begins with.
-    pub fn opening(&self, key: &FlowKey) -> Opening {
+    pub fn opening(&self, key: &FlowKey, origin: Origin) -> Opening {
         let v4 = key.local.is_ipv4();
         Opening {
-            iss: self.secrets.isn(key, self.now),
+            iss: origin.isn,
             mss: self.config.mtu.saturating_sub(header_octets(v4)),
             // RFC 9293 MUST-15.
             mss_default: if v4 { 536 } else { 1_220 },
-            timestamp_offset: self.secrets.timestamp_offset(key),
+            timestamp_offset: origin.timestamp_offset,
             now: self.now,
         }
     }
@@ -297,11 +300,15 @@ impl Core {
             return Err(ConnectError::Draining);
         }
         let remote = connect.remote.ip();
+        if remote.is_unspecified() || remote.is_multicast() || is_broadcast(remote) {
+            // RFC 9293 MUST-46.
+            return Err(ConnectError::BadAddress);
+        }
         let hop = self.config.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
         let given = connect.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
         let local = given.or(hop.source).ok_or(ConnectError::NoRoute)?;
-        if local.is_ipv4() != remote.is_ipv4() {
-            return Err(ConnectError::NoRoute);
+        if local.is_ipv4() != remote.is_ipv4() || !self.config.routes.is_local(local) {
+            return Err(ConnectError::BadAddress);
         }
         let local_port = connect.local.map_or(0, |local| local.port());
         let key = FlowKey { local, remote, local_port, remote_port: connect.remote.port() };
@@ -312,7 +319,7 @@ impl Core {
         let mac = self.neighbours.find(hop.neighbour);
         let options = &connect.options;
         let id = self.flows.insert(FlowSlot {
-            tcb: Tcb::active_open(&self.opening(&key), options, &self.config.tcp),
+            tcb: Tcb::active_open(&self.opening(&key, self.origin(&key, None)), options, &self.config.tcp),
             key,
             hash,
             path: path(Link { mac: mac.unwrap_or_default(), vlan: options.vlan }, options),
@@ -356,16 +363,20 @@ impl Core {
         chosen.ok_or(ConnectError::PortsExhausted)
     }
 
-    /// The ISN of a passive open: beyond `floor`, where an old incarnation set one.
-    pub fn passive_isn(&self, key: &FlowKey, floor: Option<Seq>) -> Seq {
-        let isn = self.secrets.isn(key, self.now);
-        floor.map_or(isn, |floor| isn.later(floor))
+    /// Where a connection's numbers begin: the ISN beyond `floor`, where an old incarnation set one.
+    pub fn origin(&self, key: &FlowKey, floor: Option<Seq>) -> Origin {
+        let origin = self.secrets.origin(key, self.now);
+        Origin { isn: floor.map_or(origin.isn, |floor| origin.isn.later(floor)), ..origin }
     }
+}
+
+fn is_broadcast(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
 /// The headers of a flow with these options.
 pub(super) const fn path(link: Link, options: &FlowOptions) -> Path {
-    Path { link, ttl: options.ttl, dscp: options.dscp }
+    Path { link, ttl: options.ttl, dscp: options.dscp, scope_id: options.scope_id }
 }
 
 #[cfg(test)]

@@ -94,7 +94,9 @@ fn parse_icmp<'a>(ip: &IpView<'a>) -> Result<Packet<'a>, DropReason> {
 /// What an ICMP error means to TCP (RFC 9293 §3.9.2.2).
 fn meaning(error: &IcmpError, v4: bool) -> Result<IcmpMeaning, DropReason> {
     Ok(match error.kind {
-        IcmpKind::PortUnreachable | IcmpKind::ProtocolUnreachable => IcmpMeaning::Refused,
+        IcmpKind::PortUnreachable | IcmpKind::ProtocolUnreachable => {
+            IcmpMeaning::Refused { icmp_type: error.icmp_type, code: error.code }
+        }
         // A router that does not say its MTU (RFC 1191 §5) leaves us the least that IPv4 must carry.
         IcmpKind::PacketTooBig { mtu } => {
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);

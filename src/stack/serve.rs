@@ -120,6 +120,7 @@ impl Engine {
             let text = (out.text_len > 0).then_some(Text { tcb: &mut slot.tcb, pool: &self.core.send });
             let len = egress::write(frame, self.core.config.mac, &slot.path, &slot.key, &out, text);
             tx.commit(len);
+            self.core.counters.add(Counter::SegmentsOut);
             self.core.counters.add(Counter::FramesOut);
             self.core.counters.add_n(Counter::OctetsOut, len as u64);
             if out.ctl.intersects(Control::RST) {
@@ -228,6 +229,7 @@ impl Engine {
         let slot = self.core.half_open.at_mut(index).expect("the node of a free slot is not armed");
         if slot.half.retry(&self.core.config.tcp) {
             self.core.counters.add(Counter::Retransmits);
+            self.arm_half_open(index);
             self.send_syn_ack(index, tx);
         } else {
             self.core.counters.add(Counter::HalfOpenExpired);

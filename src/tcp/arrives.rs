@@ -54,7 +54,6 @@ impl Tcb {
     /// The caller delivers [`Arrival::text`], then calls [`Tcb::accept_text`], unless it was dropped.
     pub fn on_segment<'a>(&mut self, mut seg: Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
         let mut arrival = Arrival::default();
-        env.counters.add(Counter::SegmentsIn);
         let step = if self.is_predicted(&seg) {
             env.counters.add(Counter::FastPath);
             self.predicted_steps(&mut seg, &mut arrival, env)
@@ -325,13 +324,14 @@ impl Tcb {
                 env.counters.add_drop(DropReason::NoBuffer);
             }
         }
+        let before = self.rcv.nxt;
         self.rcv.nxt += accepted;
         if had_gaps {
             self.rcv.nxt += self.recv_buf.join(env.recv);
         }
+        env.counters.add_n(Counter::TextIn, u64::from(self.rcv.nxt.since(before)));
         // Text beyond a FIN shows that one of the two is a lie; the text is acknowledged already.
         self.rcv.fin = self.rcv.fin.filter(|&fin| self.rcv.nxt.at_or_before(fin));
-        env.counters.add_n(Counter::TextIn, u64::from(accepted));
         self.rcv.mss = self.rcv.mss.max(text.len() as u16);
         self.owe_ack_for_text(had_gaps || accepted == 0, env);
     }

@@ -14,9 +14,9 @@ pub struct TcpConfig {
     pub rto: RtoBounds,
     /// Longest delay of an acknowledgment: 40 ms (RFC 9293 MUST-40 allows 500).
     pub delayed_ack: Duration,
-    /// R1: retransmissions of one segment before the application is told (RFC 9293 SHLD-11).
+    /// R1: retransmissions of one segment before the application is told (RFC 9293 SHLD-10).
     pub r1: u8,
-    /// R2 for text: how long nothing may be acknowledged (RFC 9293 SHLD-10: at least 100 s).
+    /// R2 for text: how long nothing may be acknowledged (RFC 9293 SHLD-11: at least 100 s).
     pub r2: Duration,
     /// R2 for SYN (RFC 9293 MUST-23: at least three minutes).
     pub r2_syn: Duration,
@@ -26,7 +26,7 @@ pub struct TcpConfig {
     pub time_wait: Duration,
     /// How long a FIN-WAIT-2 that nobody reads may wait for the peer's FIN.
     pub fin_wait_2: Duration,
-    /// Challenge ACKs per second, all connections together (RFC 5961 §7).
+    /// Challenge ACKs per second, all connections of one engine together (RFC 5961 §7).
     pub challenge_acks_per_second: u32,
     /// Offer and accept timestamps (RFC 7323).
     pub timestamps: bool,

@@ -21,8 +21,10 @@ pub struct HalfOpen {
     window_scale: Option<u8>,
     stamps: bool,
     sack: bool,
-    /// SYN-ACKs sent again so far.
+    /// SYN-ACKs sent again so far because the timer expired.
     retries: u8,
+    /// The SYN-ACK was sent more than once, so its answer measures nothing (Karn).
+    ambiguous: bool,
     /// When the first SYN-ACK left.
     sent_at: Instant,
 }
@@ -40,6 +42,7 @@ impl HalfOpen {
             stamps: seg.options.timestamps.is_some(),
             sack: seg.options.sack_permitted,
             retries: 0,
+            ambiguous: false,
             sent_at: now,
         }
     }
@@ -65,7 +68,14 @@ impl HalfOpen {
     pub fn retry(&mut self, config: &TcpConfig) -> bool {
         let again = self.retries < config.syn_ack_retries;
         self.retries += u8::from(again);
+        self.ambiguous = true;
         again
+    }
+
+    /// The SYN came again, so the SYN-ACK goes again; its timer runs on, or a peer that repeats itself
+    /// would keep the entry for ever.
+    pub fn answer_again(&mut self) {
+        self.ambiguous = true;
     }
 
     /// The SYN-ACK, with the options that both sides want (MUST-14, RFC 7323 §2.2, §3.2, RFC 2018 §2).
@@ -102,7 +112,7 @@ impl HalfOpen {
         tcb.snd.cursor = tcb.snd.nxt;
         tcb.agree(self.irs, self.wnd, &syn, env);
         tcb.timeouts = self.retries;
-        if self.retries == 0 {
+        if !self.ambiguous {
             tcb.timed = Some((self.iss, self.sent_at));
         }
         tcb

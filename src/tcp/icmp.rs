@@ -9,7 +9,12 @@ use crate::base::{Counter, DropReason, Seq};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpMeaning {
     /// Port or protocol unreachable: nobody there wants to talk.
-    Refused,
+    Refused {
+        /// ICMP or ICMPv6 type.
+        icmp_type: u8,
+        /// ICMP or ICMPv6 code.
+        code: u8,
+    },
     /// A path or host that may come back (MUST-56).
     Soft {
         /// ICMP or ICMPv6 type.
@@ -44,12 +49,12 @@ impl Tcb {
         }
         env.counters.add(Counter::IcmpApplied);
         Ok(match meaning {
-            IcmpMeaning::Refused if self.state == State::SynSent => {
+            IcmpMeaning::Refused { .. } if self.state == State::SynSent => {
                 self.finish(CloseReason::Refused);
                 None
             }
             // RFC 5927 §5.2: past SYN-SENT even a hard error ends nothing; R2 will if it lasts.
-            IcmpMeaning::Refused => Some(Report::SoftError { icmp_type: 3, code: 3 }),
+            IcmpMeaning::Refused { icmp_type, code } => Some(Report::SoftError { icmp_type, code }),
             IcmpMeaning::Soft { icmp_type, code } => {
                 self.unreachable |= self.state == State::SynSent;
                 Some(Report::SoftError { icmp_type, code })

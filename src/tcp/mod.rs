@@ -54,7 +54,7 @@ pub use congestion::{Acked, CongestionControl};
 pub use expire::Expired;
 pub use half_open::HalfOpen;
 pub use icmp::IcmpMeaning;
-pub use isn::Secrets;
+pub use isn::{Origin, Secrets};
 pub use options::{CongestionAlgorithm, FlowOptions, KeepAlive};
 pub use recv_buf::RecvPools;
 pub use rtt::RtoBounds;

@@ -14,7 +14,7 @@ impl Tcb {
     /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
     pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.closed.is_some() {
-            return self.poll_reset(env);
+            return self.poll_reset();
         }
         if !self.state.is_synchronized() && self.snd.cursor == self.snd.iss {
             return Some(self.send_syn(env));
@@ -30,11 +30,10 @@ impl Tcb {
     }
 
     /// The reset of an abort (RFC 9293 §3.10.5).
-    fn poll_reset(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+    fn poll_reset(&mut self) -> Option<Outgoing> {
         if !core::mem::take(&mut self.reset_due) {
             return None;
         }
-        env.counters.add(Counter::SegmentsOut);
         Some(Outgoing::bare(self.seq_for_control(), self.rcv.nxt, Control::RST | Control::ACK))
     }
 
@@ -58,7 +57,6 @@ impl Tcb {
         self.start_retransmit_timer(env.now);
         let ack = if ctl.intersects(Control::ACK) { self.rcv.nxt } else { Seq::default() };
         self.acked_with(ack, ctl);
-        env.counters.add(Counter::SegmentsOut);
         let options = self.syn_options(env.config, env.now);
         let wnd = clamp_u16(self.settings.recv_limit);
         Outgoing { wnd, options, ..Outgoing::bare(self.snd.iss, ack, ctl) }
@@ -223,7 +221,6 @@ impl Tcb {
     /// blocks as far as `text` octets leave room for them: SMSS does not allow for those (MUST-16).
     fn with_ack_and_text(&mut self, seq: Seq, ctl: Control, text: u32, env: &mut Env<'_>) -> Outgoing {
         self.acked_with(self.rcv.nxt, ctl);
-        env.counters.add(Counter::SegmentsOut);
         self.open_window();
         let mut options = TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() };
         if self.sack_ok && self.recv_buf.has_gaps() {

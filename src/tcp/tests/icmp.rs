@@ -5,12 +5,13 @@ use super::*;
 use crate::base::DropReason;
 use crate::tcp::{CloseReason, IcmpMeaning, Report, State};
 
+const REFUSED: IcmpMeaning = IcmpMeaning::Refused { icmp_type: 3, code: 3 };
 const HOST_UNREACHABLE: IcmpMeaning = IcmpMeaning::Soft { icmp_type: 3, code: 1 };
 
 #[test]
 fn port_unreachable_ends_an_attempt_to_open() {
     let mut host = Host::syn_sent();
-    assert_eq!(host.icmp(IcmpMeaning::Refused, 0), Ok(None));
+    assert_eq!(host.icmp(REFUSED, 0), Ok(None));
     host.expect_closed(CloseReason::Refused);
 }
 
@@ -18,7 +19,7 @@ fn port_unreachable_ends_an_attempt_to_open() {
 fn port_unreachable_is_only_news_to_an_open_connection() {
     let mut host = Host::established();
     host.send(10);
-    let news = host.icmp(IcmpMeaning::Refused, 1);
+    let news = host.icmp(REFUSED, 1);
     assert_eq!(news, Ok(Some(Report::SoftError { icmp_type: 3, code: 3 })));
     host.expect_state(State::Established);
 }
@@ -30,13 +31,13 @@ fn errors_that_quote_nothing_in_flight_are_ignored() {
         if flight > 0 && host.tcb.info().unacknowledged == 0 {
             host.send(flight);
         }
-        for meaning in [IcmpMeaning::Refused, HOST_UNREACHABLE, IcmpMeaning::TooBig { mss: 600 }] {
+        for meaning in [REFUSED, HOST_UNREACHABLE, IcmpMeaning::TooBig { mss: 600 }] {
             assert_eq!(host.icmp(meaning, seq), Err(DropReason::IcmpUnmatched), "{seq} {flight}");
         }
     }
     assert_eq!(host.tcb.info().mss, 1_000);
     let mut syn_sent = Host::syn_sent();
-    assert_eq!(syn_sent.icmp(IcmpMeaning::Refused, 1), Err(DropReason::IcmpUnmatched));
+    assert_eq!(syn_sent.icmp(REFUSED, 1), Err(DropReason::IcmpUnmatched));
 }
 
 #[test]
