@@ -1,0 +1,7 @@
+//! What the namespace tests share, and the tests by subject.
+
+mod http;
+mod lab;
+mod program;
+mod sockets;
+mod stream;
