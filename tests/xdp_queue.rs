@@ -250,6 +250,20 @@ fn a_queue_has_one_socket_at_a_time() {
 }
 
 #[test]
+fn a_program_started_meanwhile_does_not_keep_the_queue() {
+    in_namespace(|| {
+        let a = End::open("rr-a", A, XdpMode::Native);
+        let mut program = Command::new("sleep").arg("60").spawn().unwrap();
+        drop(a);
+        let nic = Nic::open("rr-a").unwrap();
+        let reopened = Queue::open(&nic, QueueOptions::new(0, XdpMode::Native, Attached::Native));
+        program.kill().unwrap();
+        program.wait().unwrap();
+        reopened.expect("nobody has it");
+    });
+}
+
+#[test]
 fn what_cannot_work_is_said_in_a_sentence() {
     in_namespace(|| {
         let open = |queue, mode| {

@@ -6,6 +6,7 @@ use std::string::String;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
 
@@ -189,6 +190,9 @@ impl Queue {
         const SKB_OVERHEAD: u32 = 1024;
 
         let fd = self.as_fd();
+        // libxdp leaves it out, and a program started meanwhile would keep the queue as long as it runs.
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+            .map_err(|errno| XdpError::os("keep the socket from other programs", errno.into()))?;
         let is_zero_copy = sockopt::is_zero_copy(fd)
             .map_err(|source| XdpError::os("read the mode of the socket", source))?;
         // Without this, frames that the far end has not freed would use the buffer up. Refused or
