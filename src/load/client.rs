@@ -115,6 +115,10 @@ impl App for Client {
 
     fn on_drain(&mut self, cx: &mut Cx<'_>) {
         self.control.stop();
+        // The worker ends with its last connection: results must be left by then, and nothing opened any more.
+        if let Some(generator) = &mut self.generator {
+            generator.look_at_once(cx.now());
+        }
         self.pump(cx);
     }
 }

@@ -64,7 +64,8 @@ impl ErrorKind {
             CloseReason::TimedOut => Self::TimedOut,
             CloseReason::ConnectTimedOut => Self::ConnectTimedOut,
             CloseReason::Unreachable => Self::Unreachable,
-            CloseReason::Aborted => Self::Other,
+            // What the generator itself aborts is counted before; this is the end of the worker.
+            CloseReason::Aborted => Self::Unfinished,
         }
     }
 }

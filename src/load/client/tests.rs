@@ -62,6 +62,11 @@ fn engine(own: &str, mac: u8, peer: &str, peer_mac: u8) -> Engine {
 
 /// Runs the workload for 200 ms of virtual time; the generator's measurements and its engine's counters.
 fn run(workload: Workload, serve: ServeApp) -> (Recorder, crate::base::Counters) {
+    run_until(workload, serve, Instant::NEVER)
+}
+
+/// The same with an engine that is told to drain at some time, as Ctrl-C does, and ends with its last connection.
+fn run_until(workload: Workload, serve: ServeApp, drain_at: Instant) -> (Recorder, crate::base::Counters) {
     let plan = Plan {
         workload,
         targets: Vec::from([SocketAddr::new(SERVER.parse().unwrap(), 7)]),
@@ -79,7 +84,7 @@ fn run(workload: Workload, serve: ServeApp) -> (Recorder, crate::base::Counters)
     let mut ends = [engine(CLIENT, 1, SERVER, 2), engine(SERVER, 2, CLIENT, 1)];
     ends[1].listen(&Listen::new(SERVER.parse().unwrap(), 7)).unwrap();
     let (mut up, mut down) = (Wire::default(), Wire::default());
-    let mut now = Instant::ZERO;
+    let (mut now, mut draining) = (Instant::ZERO, false);
     ends[0].start(now, &mut client, &mut up);
     ends[1].start(now, &mut server, &mut down);
     // Three seconds are more than the end of the run may take.
@@ -90,9 +95,16 @@ fn run(workload: Workload, serve: ServeApp) -> (Recorder, crate::base::Counters)
         ends[1].on_timers(now, 64, &mut server, &mut down);
         ends[0].on_batch(now, to_client.as_slice(), &mut client, &mut up);
         ends[0].on_timers(now, 64, &mut client, &mut up);
+        if !draining && drain_at <= now {
+            draining = true;
+            ends[0].drain(now, &mut client, &mut up);
+        }
+        if draining && ends[0].flow_count() == 0 {
+            break;
+        }
     }
     assert!(ends[0].is_stopping(), "the generator ends by itself");
-    (control.merged().unwrap(), control.counters().unwrap())
+    (control.merged().unwrap(), ends[0].counters().clone())
 }
 
 fn workload(profile: Profile, app: AppKind, close: CloseSide) -> Workload {
@@ -137,4 +149,16 @@ fn a_stream_flows_upwards() {
     let (recorder, _) = run(workload(Profile::Bulk, AppKind::Echo, CloseSide::Client), ServeApp::Discard);
     assert!(recorder.sent > 1_000_000, "{}", recorder.sent);
     assert_eq!(recorder.errors_seen, 0, "{:?}", recorder.errors());
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_keeps_its_results() {
+    for profile in [Profile::Crr, Profile::Rr] {
+        let stop_at = Instant::from_micros(50_025);
+        let echo = ServeApp::Echo { close_after: None };
+        let (recorder, _) = run_until(workload(profile, AppKind::Echo, CloseSide::Client), echo, stop_at);
+        assert!(recorder.requests > 10, "{profile:?}: {}", recorder.requests);
+        assert_eq!(recorder.errors_seen, 0, "{profile:?}: {:?}", recorder.errors());
+        assert!(recorder.window().to < Instant::from_millis(51), "{profile:?}: {:?}", recorder.window());
+    }
 }
