@@ -250,7 +250,9 @@ impl Generator {
         // Bounded, or slots that fail at once and are retired at once could keep this going.
         for _ in 0..self.vacant.len() {
             let started = if paced_opens { self.take_arrival(now) } else { Some(now) };
-            let (Some(started), Some(slot)) = (started, self.vacant.pop()) else { break };
+            // In this order: a slot that is taken and not opened would be lost.
+            let Some(started) = started else { break };
+            let Some(slot) = self.vacant.pop() else { break };
             self.open(slot, now, started, opener);
         }
         if !paced_opens {

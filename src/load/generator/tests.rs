@@ -227,6 +227,18 @@ fn the_open_loop_counts_from_the_intended_start() {
 }
 
 #[test]
+fn connections_that_wait_for_the_next_intended_start_are_not_lost() {
+    let mut rig = Rig::new(|plan| {
+        plan.rate = Some(100);
+        plan.connections = 3;
+    });
+    for ms in 1..30 {
+        rig.pump(ms);
+    }
+    assert_eq!(rig.net.opened.len(), 3, "at 0, 10 and 20 ms");
+}
+
+#[test]
 fn open_connections_wait_for_their_turn_in_the_open_loop() {
     let mut rig = Rig::new(|plan| {
         plan.workload.profile = Profile::Rr;
