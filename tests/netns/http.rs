@@ -65,7 +65,10 @@ fn curl_gets_files_whole_and_is_told_what_is_missing() {
         assert_eq!(sha256(&got), sha256(&file), "{address}");
         let status = ["-o", &net.path("none"), "-w", "%{http_code}"];
         for missing in ["/none", "/sub/none.html"] {
-            assert_eq!(curl(&net, &[&status, [format!("{url}{missing}").as_str()].as_slice()].concat()), "404");
+            assert_eq!(
+                curl(&net, &[&status, [format!("{url}{missing}").as_str()].as_slice()].concat()),
+                "404"
+            );
         }
 
         assert_kernel_content(&net, End::Client, &before);

@@ -1,7 +1,11 @@
 //! What the namespace tests share, and the tests by subject.
 
+mod bystanders;
+mod crash;
 mod http;
 mod lab;
+mod load;
 mod program;
 mod sockets;
 mod stream;
+mod workers;

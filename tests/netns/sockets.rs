@@ -101,7 +101,10 @@ fn a_reader_that_stalls_loses_nothing() {
         // Much more than all buffers on the way, so that both windows close.
         net.at(End::Client, || send_and_compare(connect(server.addr), 30_000_000, Duration::from_secs(3)));
         let grown = net.kernel_counters(End::Client).since(&before);
-        assert!(grown.get("TcpExtTCPToZeroWindowAdv").is_some_and(|&n| n > 0), "the window closed: {grown:?}");
+        assert!(
+            grown.get("TcpExtTCPToZeroWindowAdv").is_some_and(|&n| n > 0),
+            "the window closed: {grown:?}"
+        );
         assert_kernel_content(&net, End::Client, &before);
         assert!(counted(&net, server, "window_probes") > 0, "{address}: a closed window is probed");
     }
@@ -170,7 +173,9 @@ fn nobody_listens_is_told_at_once_by_whoever_owns_the_port() {
     let Some(net) = Net::up("refused") else { return };
     let refused = |end, addr: &str| {
         let addr: SocketAddr = addr.parse().expect("an address");
-        net.at(end, || TcpStream::connect_timeout(&addr, Duration::from_secs(5))).expect_err("nobody listens").kind()
+        net.at(end, || TcpStream::connect_timeout(&addr, Duration::from_secs(5)))
+            .expect_err("nobody listens")
+            .kind()
     };
     let server = net.serve_kernel(End::Server, "10.77.0.1:7", &["--app", "echo"]);
     let argv = Net::load_argv("10.77.0.1:7", &["--app", "echo", "--profile", "rr", "--connections", "1"]);
@@ -253,7 +258,8 @@ fn tiny_writes_and_urgent_octets_stay_in_order() {
 #[test]
 fn a_kernel_server_sees_ringroads_client_come_and_go_in_peace() {
     let Some(net) = Net::up("active") else { return };
-    for (address, close) in SERVER.into_iter().flat_map(|address| [(address, "client"), (address, "server")]) {
+    for (address, close) in SERVER.into_iter().flat_map(|address| [(address, "client"), (address, "server")])
+    {
         let listener = net.at(End::Server, || TcpListener::bind(format!("{address}:0"))).expect("an address");
         let to = listener.local_addr().expect("it is bound");
         let before = net.kernel_counters(End::Server);

@@ -184,7 +184,8 @@ fn a_hundred_megabytes_come_back_from_a_kernel() {
         let echo = thread::spawn(move || echo_once(&listener));
         let (done, ended) = mpsc::channel();
         let config = RunConfig { connects: true, ..RunConfig::new(Lab::INTERFACE) };
-        let factory = |_| Sender { to, sent: Stream::new(OCTETS), expected: Stream::new(OCTETS), done: done.clone() };
+        let factory =
+            |_| Sender { to, sent: Stream::new(OCTETS), expected: Stream::new(OCTETS), done: done.clone() };
         let on_ready = |ready: &Ready| {
             let handle = ready.handle.clone();
             thread::spawn(move || {
@@ -215,7 +216,9 @@ fn bulk_flows_both_ways_between_all_pairs_of_stacks() {
             let pair = format!("{client_backend} to {server_backend}, {direction}: {report}");
             assert_eq!(report["errors"], serde_json::json!({}), "{pair}");
             assert!(report["bytes_per_second"].as_f64().is_some_and(|rate| rate > 1e6), "{pair}");
-            assert!(report["duration_s"].as_f64().is_some_and(|s| s >= Duration::from_millis(900).as_secs_f64()));
+            assert!(
+                report["duration_s"].as_f64().is_some_and(|s| s >= Duration::from_millis(900).as_secs_f64())
+            );
             server.stop();
         }
     }
