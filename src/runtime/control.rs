@@ -26,6 +26,8 @@ pub(super) struct Mailbox {
     news: AtomicBool,
     woken: AtomicBool,
     stop: AtomicBool,
+    /// The worker has nothing left to do but to hand frames over.
+    left: AtomicBool,
     /// Only a worker that sleeps is to be woken by a system call.
     asleep: AtomicBool,
     /// Neighbours that the kernel has resolved.
@@ -52,6 +54,7 @@ impl Mailbox {
             news: AtomicBool::new(false),
             woken: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             neighbours: ArrayQueue::new(NEIGHBOURS_MAX),
             wanted: ArrayQueue::new(NEIGHBOURS_MAX),
@@ -137,6 +140,21 @@ impl Handle {
         let mailbox = &self.mailboxes[usize::from(worker)];
         mailbox.woken.store(true, Ordering::Release);
         mailbox.notify();
+    }
+
+    /// `worker` needs the others no more.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such worker.
+    pub(super) fn leave(&self, worker: u16) {
+        self.mailboxes[usize::from(worker)].left.store(true, Ordering::Release);
+        self.mailboxes.iter().for_each(Mailbox::notify);
+    }
+
+    /// Whether no worker needs another any more.
+    pub(super) fn have_all_left(&self) -> bool {
+        self.mailboxes.iter().all(|mailbox| mailbox.left.load(Ordering::Acquire))
     }
 
     /// Asks every worker to drain and end.

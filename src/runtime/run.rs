@@ -283,7 +283,11 @@ fn work<A: App + Send>(
                 .map_err(|source| RunError::Os { action: "start a worker", source })
         };
         let threads: Result<Vec<_>, _> = workers.into_iter().zip(cpus).map(start).collect();
-        let threads = threads.inspect_err(|_| handle.stop())?;
+        let threads = threads.inspect_err(|_| {
+            // Nobody waits for those that were not started.
+            (0..handle.workers()).for_each(|worker| handle.leave(worker));
+            handle.stop();
+        })?;
         let is_over = || threads.iter().all(thread::ScopedJoinHandle::is_finished);
         let told = tell_neighbours(interface, &mut monitor, handle, is_over);
         let ends = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
@@ -292,8 +296,21 @@ fn work<A: App + Send>(
     })
 }
 
+/// Lets the others end however a worker's thread does.
+struct Leaving {
+    handle: Handle,
+    worker: u16,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.handle.leave(self.worker);
+    }
+}
+
 fn run_pinned<A: App>(worker: Worker<A>, cpu: Option<usize>) -> Result<WorkerEnd, RunError> {
     let handle = worker.handle.clone();
+    let _leaving = Leaving { handle: handle.clone(), worker: worker.number };
     if let Some(id) = cpu {
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }

@@ -69,7 +69,7 @@ impl TxBatch for Output<'_, '_> {
 }
 
 impl<A: App> Worker<A> {
-    /// Runs until it is told to stop, or the application is done.
+    /// Runs until it is told to stop, or the application is done, and no other worker needs its queue.
     ///
     /// # Errors
     ///
@@ -78,22 +78,29 @@ impl<A: App> Worker<A> {
         let mut handed_over = Vec::with_capacity(HAND_OVER_BURST);
         let mut busy_at = clock::now();
         let mut drained_by = None;
+        let mut left = false;
         self.with_output(busy_at, |engine, app, tx, now| engine.start(now, app, tx));
         loop {
             let now = clock::now();
             let busy = self.turn(now, &mut handed_over)?;
-            if self.read_news(now) && drained_by.is_none() {
+            if self.read_news(now) && drained_by.is_none() && !left {
                 drained_by = Some(now + self.drain);
                 self.with_output(now, |engine, app, tx, now| engine.drain(now, app, tx));
             }
             let drained = drained_by.is_some_and(|by| self.engine.flow_count() == 0 || by <= now);
-            if drained || self.engine.is_stopping() {
+            if !left && (drained || self.engine.is_stopping()) {
+                left = true;
+                self.abort_all(now)?;
+                self.handle.leave(self.number);
+            }
+            // Until then frames of other workers' connections may come in on this queue.
+            if left && self.handle.have_all_left() {
                 return self.end();
             }
             if busy {
                 busy_at = now;
             } else {
-                self.rest(now, busy_at, drained_by)?;
+                self.rest(now, busy_at, drained_by.filter(|_| !left))?;
             }
         }
     }
@@ -190,9 +197,14 @@ impl<A: App> Worker<A> {
     }
 
     /// Aborts what is left, so that peers and the application learn of it.
+    fn abort_all(&mut self, now: Instant) -> Result<(), RunError> {
+        self.with_output(now, |engine, app, tx, now| engine.abort_all(now, app, tx));
+        Ok(self.queue.flush()?)
+    }
+
+    /// Aborts what has come since.
     fn end(mut self) -> Result<WorkerEnd, RunError> {
-        self.with_output(clock::now(), |engine, app, tx, now| engine.abort_all(now, app, tx));
-        self.queue.flush()?;
+        self.abort_all(clock::now())?;
         Ok(WorkerEnd { counters: self.engine.counters().clone(), queue: self.queue.stats()? })
     }
 }
