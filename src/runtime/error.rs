@@ -39,6 +39,14 @@ pub enum RunError {
         /// The socket.
         addr: SocketAddr,
     },
+    /// EACCES for the port.
+    #[error(
+        "no permission to hold {addr} with a kernel socket: run as root or with the capability          CAP_NET_BIND_SERVICE, or choose a port from 1024 on"
+    )]
+    PortPrivileged {
+        /// The socket.
+        addr: SocketAddr,
+    },
     /// The port could not be held.
     #[error("cannot hold {addr} with a kernel socket: {source}")]
     Hold {

@@ -24,7 +24,8 @@ const FIRST_PORT: u16 = 1_024;
 ///
 /// # Errors
 ///
-/// [`RunError::PortTaken`] where a program has it, [`RunError::Hold`] for anything else.
+/// [`RunError::PortTaken`] where a program has it, [`RunError::PortPrivileged`] where only root may,
+/// [`RunError::Hold`] for anything else.
 pub(super) fn hold(addr: SocketAddr) -> Result<OwnedFd, RunError> {
     let try_bind = |reuse: bool| -> Result<OwnedFd, Errno> {
         let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -40,6 +41,7 @@ pub(super) fn hold(addr: SocketAddr) -> Result<OwnedFd, RunError> {
     // The second try gets past connections of a former owner that are still in the kernel's TIME-WAIT.
     try_bind(false).or_else(|_| try_bind(true)).map_err(|errno| match errno {
         Errno::EADDRINUSE => RunError::PortTaken { addr },
+        Errno::EACCES => RunError::PortPrivileged { addr },
         errno => RunError::Hold { addr, source: io::Error::from(errno) },
     })
 }
