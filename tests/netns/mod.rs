@@ -6,6 +6,7 @@ mod http;
 mod lab;
 mod load;
 mod program;
+mod refusals;
 mod sockets;
 mod stream;
 mod workers;
