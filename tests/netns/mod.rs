@@ -5,6 +5,7 @@ mod crash;
 mod http;
 mod lab;
 mod load;
+mod path;
 mod program;
 mod refusals;
 mod sockets;
