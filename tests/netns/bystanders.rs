@@ -131,7 +131,9 @@ fn a_neighbour_that_is_not_known_yet_is_asked_for() {
             net.run(end, &["ip", "neigh", "flush", "dev", Lab::INTERFACE]).success();
         }
         let bare = own.trim_matches(['[', ']']);
-        let options = ["--app", "echo", "--connections", "4", "--duration", "0.5", "--source", bare];
+        // Longer than the second after which the kernel asks again.
+        let pace = ["--rate", "200", "--duration", "3"];
+        let options = [&["--app", "echo", "--connections", "4", "--source", bare], &pace[..]].concat();
         let report = net.load(End::Client, &server.addr.to_string(), &options);
         assert_eq!(report["errors"], json!({}), "{report}");
         assert!(report["connections_total"].as_u64().is_some_and(|n| n > 0), "{report}");

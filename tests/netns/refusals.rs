@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ringroad::cli::lab::{End, Lab};
 
-use super::lab::{Net, RINGROAD};
+use super::lab::{Net, RINGROAD, sources};
 use super::program::{Ended, PATIENCE};
 
 const LISTEN: &str = "10.77.0.1:7";
@@ -195,7 +195,8 @@ fn modes_are_obtained_as_asked_for_and_said() {
     for (mode, obtained) in [("auto", "native"), ("native", "native"), ("generic", "generic")] {
         let server = net.serve(End::Server, LISTEN, &["--app", "echo", "--mode", mode]);
         let options = ["--app", "echo", "--duration", "0.5", "--connections", "4", "--mode", mode];
-        let report = net.load(End::Client, LISTEN, &options);
+        let from = ["--source", sources(LISTEN)];
+        let report = net.load(End::Client, LISTEN, &[&options[..], &from].concat());
         assert_eq!(report["errors"], serde_json::json!({}), "{mode}: {report}");
         assert!(report["connections_total"].as_u64().is_some_and(|n| n > 10), "{mode}: {report}");
         let said = report["environment"]["mode"].as_str().expect("a mode");
