@@ -41,7 +41,8 @@ pub enum RunError {
     },
     /// EACCES for the port.
     #[error(
-        "no permission to hold {addr} with a kernel socket: run as root or with the capability          CAP_NET_BIND_SERVICE, or choose a port from 1024 on"
+        "no permission to hold {addr} with a kernel socket: run as root or with the capability \
+         CAP_NET_BIND_SERVICE, or choose a port from 1024 on"
     )]
     PortPrivileged {
         /// The socket.

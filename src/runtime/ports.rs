@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::string::String;
@@ -19,8 +19,17 @@ use super::RunError;
 /// Ports below this are for well-known services.
 const FIRST_PORT: u16 = 1_024;
 
+/// The socket `addr` and `port` as the kernel wants it named: a link-local address means nothing without
+/// the `index` of its interface.
+pub(super) fn scoped(addr: IpAddr, port: u16, index: u32) -> SocketAddr {
+    match addr {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => SocketAddrV6::new(v6, port, 0, index).into(),
+        _ => SocketAddr::new(addr, port),
+    }
+}
+
 /// Binds a kernel socket to `addr` and does not listen: no other program can have the port meanwhile, and
-/// the kernel answers nothing there.
+/// the kernel answers nothing there. A link-local `addr` needs its scope.
 ///
 /// # Errors
 ///

@@ -131,7 +131,7 @@ fn hold_ports(config: &RunConfig, interface: &Interface) -> Result<Vec<OwnedFd>,
     for listen in &config.listen {
         for addr in addresses_of(listen.address, interface) {
             for port in listen.ports.clone() {
-                held.push(ports::hold(SocketAddr::new(addr, port))?);
+                held.push(ports::hold(ports::scoped(addr, port, interface.index))?);
             }
         }
     }
