@@ -151,11 +151,11 @@ fn source_ports(config: &RunConfig, interface: &Interface) -> Result<RangeInclus
         // Nothing is opened actively, so the range is empty.
         return Ok(RangeInclusive::new(1, 0));
     }
-    // The kernel sends from an interface's first address of a family unless it is told otherwise; the
-    // others, named by the user, are the user's to give away.
-    let first = |v4: bool| interface.addresses.iter().map(|a| a.0).find(|own| own.is_ipv4() == v4);
-    let exclusive = !config.sources.is_empty()
-        && config.sources.iter().all(|&source| Some(source) != first(source.is_ipv4()));
+    let preferred = netlink::routes(interface.index)?.into_iter().filter_map(|route| route.preferred_source);
+    let kernels = ports::chosen_by_kernel(&interface.addresses, preferred);
+    // The others, named by the user, are the user's to give away.
+    let exclusive =
+        !config.sources.is_empty() && config.sources.iter().all(|source| !kernels.contains(source));
     ports::source_ports(config.source_ports.as_ref(), exclusive, &sources(config, interface))
 }
 
