@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::string::String;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 use std::vec::Vec;
 
 use super::clock;
 use super::config::RunConfig;
 use super::control::{Handle, Mailbox};
 use super::error::RunError;
+use super::neighbours::Neighbours;
 use super::netlink::{self, Interface, NeighbourMonitor};
 use super::ports;
 use super::worker::{Worker, WorkerEnd};
@@ -88,7 +88,10 @@ pub fn run<A: App + Send>(
     let workers = make_workers(config, queues, &engine_config, &handle, factory)?;
     take_endpoints(config, &interface, &mut steering, &source_ports)?;
     on_ready(&ready);
-    let ends = work(workers, &cpus, &interface, monitor, &handle)?;
+    // The other half of the engines' tables is for those that connections will want.
+    let most = usize::from(config.limits.neighbours_max / 2);
+    let neighbours = Neighbours::new(&interface, monitor, &handle, most)?;
+    let ends = work(workers, &cpus, neighbours, &handle)?;
     Ok(RunEnd { workers: ends, verdicts: steering.verdict_counters()? })
 }
 
@@ -266,13 +269,9 @@ fn take_endpoints(
 fn work<A: App + Send>(
     workers: Vec<Worker<A>>,
     cpus: &[Option<usize>],
-    interface: &Interface,
-    mut monitor: NeighbourMonitor,
+    neighbours: Neighbours<'_>,
     handle: &Handle,
 ) -> Result<Vec<WorkerEnd>, RunError> {
-    for (addr, mac) in netlink::neighbours(interface.index)? {
-        handle.mailboxes.iter().for_each(|mailbox| mailbox.tell_neighbour(addr, Mac(mac)));
-    }
     thread::scope(|scope| {
         let start = |(worker, &cpu): (Worker<A>, &Option<usize>)| {
             let name = std::format!("ringroad-{}", worker.number);
@@ -289,7 +288,7 @@ fn work<A: App + Send>(
             handle.stop();
         })?;
         let is_over = || threads.iter().all(thread::ScopedJoinHandle::is_finished);
-        let told = tell_neighbours(interface, &mut monitor, handle, is_over);
+        let told = neighbours.run(is_over);
         let ends = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
         let ends = ends.collect::<Result<Vec<_>, _>>()?;
         told.map(|()| ends)
@@ -316,40 +315,4 @@ fn run_pinned<A: App>(worker: Worker<A>, cpu: Option<usize>) -> Result<WorkerEnd
     }
     // Whoever fails takes the others along.
     worker.run().inspect_err(|_| handle.stop())
-}
-
-/// Passes on what the kernel learns of neighbours, and asks it for those that workers want.
-fn tell_neighbours(
-    interface: &Interface,
-    monitor: &mut NeighbourMonitor,
-    handle: &Handle,
-    is_over: impl Fn() -> bool,
-) -> Result<(), RunError> {
-    /// Between looks: short enough that a first SYN hardly waits, long enough to cost nothing.
-    const LOOK_EVERY: Duration = Duration::from_millis(5);
-    /// Looks between two requests for the same neighbour: the kernel itself asks once a second.
-    const ASK_EVERY: u32 = 200;
-
-    let mut asked: Vec<(IpAddr, u32)> = Vec::new();
-    while !is_over() {
-        for change in monitor.poll().inspect_err(|_| handle.stop())? {
-            let Some(mac) = change.mac else { continue };
-            handle.mailboxes.iter().for_each(|mailbox| mailbox.tell_neighbour(change.address, Mac(mac)));
-        }
-        asked.retain_mut(|(_, looks)| {
-            *looks += 1;
-            *looks < ASK_EVERY
-        });
-        for mailbox in handle.mailboxes.iter() {
-            while let Some(addr) = mailbox.wanted.pop() {
-                if !asked.iter().any(|&(known, _)| known == addr) {
-                    asked.push((addr, 0));
-                    // An address that cannot be asked for stays unresolved, and the connection times out.
-                    let _ = netlink::resolve(addr, interface);
-                }
-            }
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-    Ok(())
 }
