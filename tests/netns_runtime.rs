@@ -80,6 +80,24 @@ fn listening_on_all_addresses_takes_the_link_local_one_too() {
     });
 }
 
+#[test]
+fn listeners_that_cannot_be_made_are_told_why() {
+    in_lab("listeners", |lab| {
+        let [all, one] = [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 77, 0, 1)];
+        let on = |addr: Ipv4Addr, port| Listen::new(addr.into(), port);
+        for (listen, want) in [
+            (vec![on(one, 7), on(one, 7)], "two listeners would have 10.77.0.1:7"),
+            (vec![on(one, 7), on(all, 7)], "two listeners would have 10.77.0.1:7"),
+            ((1..=257).map(|port| on(one, port)).collect(), "257 listeners are more than"),
+        ] {
+            let config = RunConfig { listen, ..RunConfig::new(Lab::INTERFACE) };
+            let ran = || run(&config, |_| Echo, |_| {}).map(|_| ()).map_err(|error| error.to_string());
+            let told = lab.run_at(End::Server, ran).expect("the lab is up");
+            assert!(told.as_ref().is_err_and(|told| told.contains(want)), "{told:?}");
+        }
+    });
+}
+
 fn echo(to: SocketAddr) -> std::io::Result<[u8; 4]> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

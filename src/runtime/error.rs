@@ -97,6 +97,16 @@ pub enum RunError {
         /// The socket.
         addr: SocketAddr,
     },
+    /// No room for all listeners.
+    #[error(
+        "{wanted} listeners are more than `Limits::listeners_max`, which is {most}: raise it, or listen on ranges"
+    )]
+    Listeners {
+        /// Those asked for.
+        wanted: usize,
+        /// Those there is room for.
+        most: u16,
+    },
     /// The CPU is not there.
     #[error(
         "CPU {cpu} cannot be used: this process may run on CPUs {allowed}; choose among them with --cpus"

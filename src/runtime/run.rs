@@ -1,6 +1,7 @@
 //! Brings a stack up on an interface, runs it, and takes it down again.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ use super::ports;
 use super::worker::{Worker, WorkerEnd};
 use crate::base::HashKey;
 use crate::io::xdp::{Nic, Queue, QueueOptions, Steering, XdpMode};
-use crate::stack::{App, Engine, EngineConfig, Owners, Route, Routes};
+use crate::stack::{App, Engine, EngineConfig, ListenError, Owners, Route, Routes};
 use crate::wire::Mac;
 
 /// A stack that is about to run.
@@ -130,15 +131,20 @@ fn addresses_of(address: IpAddr, interface: &Interface) -> Vec<IpAddr> {
 }
 
 fn hold_ports(config: &RunConfig, interface: &Interface) -> Result<Vec<OwnedFd>, RunError> {
-    let mut held = Vec::new();
+    let mut held = BTreeMap::new();
     for listen in &config.listen {
         for addr in addresses_of(listen.address, interface) {
             for port in listen.ports.clone() {
-                held.push(ports::hold(ports::scoped(addr, port, interface.index))?);
+                let addr = ports::scoped(addr, port, interface.index);
+                // Asked of the kernel it would seem to be somebody else's.
+                if held.contains_key(&addr) {
+                    return Err(RunError::ListenTwice { addr });
+                }
+                held.insert(addr, ports::hold(addr)?);
             }
         }
     }
-    Ok(held)
+    Ok(held.into_values().collect())
 }
 
 /// The addresses from which active opens are made.
@@ -234,7 +240,12 @@ fn make_workers<A: App>(
         let mut engine = Engine::new(engine_config, clock::now());
         for listen in &config.listen {
             let addr = SocketAddr::new(listen.address, *listen.ports.start());
-            engine.listen(listen).map_err(|_| RunError::ListenTwice { addr })?;
+            engine.listen(listen).map_err(|error| match error {
+                ListenError::InUse => RunError::ListenTwice { addr },
+                ListenError::TooMany => {
+                    RunError::Listeners { wanted: config.listen.len(), most: config.limits.listeners_max }
+                }
+            })?;
         }
         let (handle, idle, drain) = (handle.clone(), config.idle, config.drain);
         Ok(Worker { queue, engine, app: factory(number), number, handle, idle, yields, drain })
