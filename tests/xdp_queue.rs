@@ -336,10 +336,13 @@ fn a_pair_is_described() {
 
 #[test]
 fn a_killed_process_leaves_no_program_behind() {
+    if let Ok(mode) = std::env::var("RR_HOLD") {
+        return hold_the_program(&mode);
+    }
     in_namespace(|| {
         for mode in ["native", "generic"] {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "holds_the_program", "--ignored", "--nocapture"])
+                .args(["--exact", "a_killed_process_leaves_no_program_behind", "--nocapture"])
                 .env("RR_HOLD", mode)
                 .stdout(Stdio::piped())
                 .spawn()
@@ -361,11 +364,8 @@ fn a_killed_process_leaves_no_program_behind() {
     });
 }
 
-/// The other process of the test above: attaches, says so, and waits to be killed.
-#[test]
-#[ignore = "run by a_killed_process_leaves_no_program_behind"]
-fn holds_the_program() {
-    let Ok(mode) = std::env::var("RR_HOLD") else { return };
+/// What the other process of the test above does: attaches, says so, and waits to be killed.
+fn hold_the_program(mode: &str) {
     let mode = if mode == "generic" { XdpMode::Generic } else { XdpMode::Native };
     let nic = Nic::open("rr-a").unwrap();
     let mut steering = Steering::load().unwrap();

@@ -20,7 +20,7 @@ use crate::load::{
     AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput,
     RunReport, Workload, write_hdr_log,
 };
-use crate::runtime::RunConfig;
+use crate::runtime::{RunConfig, netlink};
 use crate::stack::Limits;
 use crate::tcp::{CongestionAlgorithm, FlowOptions};
 
@@ -38,10 +38,18 @@ pub enum Congestion {
 /// loop). With --rate exchanges begin at a constant rate and latency counts from the intended start, so that a
 /// stall of the server is not left out of the figures.
 ///
-/// Which ports are used: with --backend xdp the frames of a connection come back to ringroad because of their
-/// address and port, so connections are opened from ports outside the kernel's ephemeral range
-/// (net.ipv4.ip_local_port_range), or, with --source, from addresses of their own, which the kernel must not
-/// use meanwhile. Nobody else's connections are disturbed. With --backend kernel the kernel chooses the port.
+/// Which addresses and ports are used: with --backend xdp the frames of a connection come back to ringroad
+/// because of their address and port. Without --source connections are opened from all the interface's addresses
+/// of the target's family in turn (link-local ones only towards a link-local target), and from ports outside the
+/// kernel's ephemeral range (net.ipv4.ip_local_port_range). With --source and addresses that the kernel does not
+/// choose by itself, and that nobody else uses meanwhile, the ports may be any. Nobody else's connections are
+/// disturbed. With --backend kernel the kernel chooses both, unless --source names addresses.
+///
+/// A worker spins by default with --backend xdp: it wants a core for itself, which --cpus names. --idle adaptive
+/// sleeps when there is nothing to do, and pays for it with the latency of a wake-up.
+///
+/// Whether it went well: the exit code is 1 when the run could not be made, when nothing succeeded, and when there
+/// were more errors than successes; the report is printed all the same where there is one.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     ringroad load --dev eth0 --target 192.0.2.1:7000 --app echo --profile crr --connections 64\n  \
@@ -64,7 +72,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 64,
         value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     pub connections: u32,
-    /// Our addresses, in turn: a list, or every host of a prefix (10.0.0.1,10.0.0.2 or 10.0.0.0/28)
+    /// Our addresses, in turn: a list, or every host of a prefix (10.0.0.1,10.0.0.2 or 10.0.0.0/28); by default
+    /// with --backend xdp all of the interface's, of the target's family
     #[arg(long, value_name = "A,B|PREFIX", value_parser = parse::sources)]
     source: Option<List<IpAddr>>,
     /// Source ports with --backend xdp; by default the widest range that the kernel does not use
@@ -130,9 +139,14 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// One sentence on what is wrong and what to do about it; also when no exchange succeeded at all.
+/// One sentence on what is wrong and what to do about it; also when nothing was achieved, or more failed than
+/// succeeded.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let plan = Arc::new(args.plan()?);
+    let mut plan = args.plan()?;
+    if let (Backend::Xdp, None, Some(dev)) = (args.backend, &args.source, &args.dev) {
+        plan.sources = own_addresses(&netlink::interface(dev)?.addresses, plan.targets[0].ip());
+    }
+    let plan = Arc::new(plan);
     let control = stop_on_signal()?;
     let (mode, observed) = std::thread::scope(|scope| {
         let observer = scope.spawn(|| watch(&plan, &control));
@@ -155,16 +169,48 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         write_hdr_log(&mut out, &recorder)?;
         write_file(path, &out)?;
     }
-    check_success(&plan, &recorder, &report)
+    check_success(&plan, &recorder)
 }
 
-/// A run in which nothing ever worked is a failure, whatever its figures say.
-fn check_success(plan: &Plan, recorder: &Recorder, report: &RunReport) -> anyhow::Result<()> {
-    if recorder.established > 0 || recorder.errors_seen == 0 {
-        return Ok(());
-    }
+/// Of an interface's addresses those from which `target` can answer: of its family, and link-local ones only
+/// for one that is link-local too.
+fn own_addresses(addresses: &[(IpAddr, u8)], target: IpAddr) -> Vec<IpAddr> {
+    let kind = |addr: &IpAddr| match addr {
+        IpAddr::V4(v4) => (true, v4.is_link_local()),
+        IpAddr::V6(v6) => (false, v6.is_unicast_link_local()),
+    };
+    addresses.iter().map(|&(own, _)| own).filter(|own| kind(own) == kind(&target)).collect()
+}
+
+/// A run in which nothing worked, or more failed than succeeded, is a failure, whatever its figures say.
+fn check_success(plan: &Plan, recorder: &Recorder) -> anyhow::Result<()> {
     let target = plan.targets[0];
-    match report.errors.iter().max_by_key(|&(_, n)| n).map(|(kind, _)| kind.as_str()) {
+    let errors = recorder.errors();
+    let most = errors.iter().max_by_key(|&(_, n)| n).map(|(&kind, _)| kind);
+    if recorder.established == 0 && recorder.errors_seen > 0 {
+        return no_connection(target, most);
+    }
+    let (succeeded, what) = match plan.workload.profile {
+        Profile::Crr | Profile::Rr => (recorder.requests, "exchanges"),
+        // A bulk transfer has no end: a connection that carried text is one that worked.
+        Profile::Bulk if recorder.sent + recorder.received == 0 => (0, "transfers"),
+        Profile::Bulk => (recorder.established, "transfers"),
+    };
+    let failed: u64 = errors.values().sum();
+    match most {
+        Some(most) if failed > succeeded => {
+            bail!("most {what} with {target} failed: {failed} errors, {succeeded} successes; mostly {most}")
+        }
+        _ if succeeded == 0 => {
+            bail!("no {what} with {target} ended in the measured time; is --duration long enough?")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why no connection came to be, by the most frequent error.
+fn no_connection(target: SocketAddr, most: Option<&str>) -> anyhow::Result<()> {
+    match most {
         Some("refused") => bail!("{target} refused every connection; is a server listening there?"),
         Some("unreachable") => bail!("{target} cannot be reached; look at `ip route get {}`", target.ip()),
         Some("connect_timed_out") => {
@@ -303,7 +349,7 @@ fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
         workers: args.workers,
         cpus: args.cpus(),
         idle: args.idle.unwrap_or(Idle::Spin).into(),
-        sources: plan.sources.clone(),
+        sources: args.source.clone().map(|list| list.0).unwrap_or_default(),
         connects: true,
         source_ports: args.source_ports.clone(),
         limits: Limits { flows_max, ..Limits::default() },
@@ -315,4 +361,71 @@ fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
     let options = FlowOptions { congestion, nagle: false, ..FlowOptions::default() };
     let factory = |_| Client::new(Arc::clone(plan), Arc::clone(control), options);
     run_xdp(&config, control, factory, || {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Instant;
+    use crate::load::{ErrorKind, Window};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn plan(profile: &str) -> Plan {
+        let words = ["load", "--target", "192.0.2.1:80", "--profile", profile];
+        Cli::try_parse_from(words).expect("a good command line").args.plan().expect("a plan")
+    }
+
+    #[test]
+    fn by_default_connections_come_from_addresses_that_the_target_can_answer() {
+        let own = ["10.0.0.1", "169.254.0.1", "fe80::1", "10.0.0.2", "fd00::1"]
+            .map(|addr| (addr.parse::<IpAddr>().expect("an address"), 24));
+        for (target, want) in [
+            ("10.0.0.9", &["10.0.0.1", "10.0.0.2"][..]),
+            ("169.254.0.9", &["169.254.0.1"]),
+            ("fd00::9", &["fd00::1"]),
+            ("2001:db8::1", &["fd00::1"]),
+            ("fe80::9", &["fe80::1"]),
+        ] {
+            let got = own_addresses(&own, target.parse().expect("an address"));
+            assert_eq!(got.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_run_fails_when_nothing_or_less_than_half_succeeded() {
+        let (from, at, to) = (Instant::from_millis(1), Instant::from_millis(2), Instant::from_millis(3));
+        for (profile, established, succeeded, failed, want) in [
+            ("crr", 0, 0, 0, Some("--duration")),
+            ("crr", 0, 0, 9, Some("refused every connection")),
+            ("crr", 9, 9, 0, None),
+            ("crr", 9, 9, 9, None),
+            ("crr", 9, 8, 9, Some("9 errors, 8 successes; mostly refused")),
+            ("rr", 9, 0, 0, Some("--duration")),
+            ("bulk", 9, 1, 9, None),
+            ("bulk", 8, 1, 9, Some("9 errors, 8 successes")),
+            ("bulk", 9, 0, 0, Some("no transfers")),
+        ] {
+            let mut recorder = Recorder::new(Window { from, to });
+            for _ in 0..established {
+                recorder.on_established(at, from);
+            }
+            for _ in 0..succeeded {
+                recorder.on_exchange(at, from, at);
+                recorder.on_received(at, 1);
+            }
+            recorder.on_errors(at, ErrorKind::Refused, failed);
+            let told = check_success(&plan(profile), &recorder).map_err(|error| error.to_string());
+            let case = (profile, established, succeeded, failed);
+            match want {
+                None => assert_eq!(told, Ok(()), "{case:?}"),
+                Some(words) => assert!(told.as_ref().is_err_and(|e| e.contains(words)), "{case:?}: {told:?}"),
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::io::xdp::XdpMode;
+use crate::io::xdp::{Nic, XdpMode};
 use crate::load::Control;
 use crate::runtime::{self, Ready, RunConfig};
 use crate::stack::App;
@@ -72,6 +72,15 @@ pub(super) fn run_xdp<A: App + Send>(
 ) -> anyhow::Result<String> {
     /// How soon a Ctrl-C is noticed.
     const LOOK_EVERY: Duration = Duration::from_millis(20);
+    if let Ok(nic) = Nic::open(&config.dev)
+        && nic.strips_vlan_tags
+    {
+        let dev = &config.dev;
+        std::eprintln!(
+            "warning: {dev} strips VLAN tags, so frames of a VLAN look untagged: `ethtool -K {dev} rxvlan off` \
+             leaves them in"
+        );
+    }
     let mut mode = String::new();
     let end = runtime::run(config, factory, |ready| {
         mode = describe(ready);

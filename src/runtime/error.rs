@@ -41,7 +41,8 @@ pub enum RunError {
     },
     /// EACCES for the port.
     #[error(
-        "no permission to hold {addr} with a kernel socket: run as root or with the capability          CAP_NET_BIND_SERVICE, or choose a port from 1024 on"
+        "no permission to hold {addr} with a kernel socket: run as root or with the capability \
+         CAP_NET_BIND_SERVICE, or choose a port from 1024 on"
     )]
     PortPrivileged {
         /// The socket.
@@ -95,6 +96,16 @@ pub enum RunError {
     ListenTwice {
         /// The socket.
         addr: SocketAddr,
+    },
+    /// No room for all listeners.
+    #[error(
+        "{wanted} listeners are more than `Limits::listeners_max`, which is {most}: raise it, or listen on ranges"
+    )]
+    Listeners {
+        /// Those asked for.
+        wanted: usize,
+        /// Those there is room for.
+        most: u16,
     },
     /// The CPU is not there.
     #[error(

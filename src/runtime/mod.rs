@@ -3,7 +3,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `config`, `error` | how a stack is to run on an interface, and why it cannot |
-//! | `run` | brings a stack up, runs its workers, passes neighbours on, takes it down |
+//! | `run` | brings a stack up, runs its workers, takes it down |
+//! | `neighbours` | passes the kernel's neighbours on, and asks it for those that workers want |
 //! | `worker` | one pinned thread, one queue, one engine: the loop |
 //! | `control`, `hand_over` | what other threads and workers may say to a worker |
 //! | `ports` | ports shared with the kernel |
@@ -18,6 +19,7 @@ mod control;
 mod error;
 pub mod ethtool;
 mod hand_over;
+mod neighbours;
 pub mod netlink;
 pub mod netns;
 mod ports;

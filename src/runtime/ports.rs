@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::string::String;
@@ -19,8 +19,17 @@ use super::RunError;
 /// Ports below this are for well-known services.
 const FIRST_PORT: u16 = 1_024;
 
+/// The socket `addr` and `port` as the kernel wants it named: a link-local address means nothing without
+/// the `index` of its interface.
+pub(super) fn scoped(addr: IpAddr, port: u16, index: u32) -> SocketAddr {
+    match addr {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => SocketAddrV6::new(v6, port, 0, index).into(),
+        _ => SocketAddr::new(addr, port),
+    }
+}
+
 /// Binds a kernel socket to `addr` and does not listen: no other program can have the port meanwhile, and
-/// the kernel answers nothing there.
+/// the kernel answers nothing there. A link-local `addr` needs its scope.
 ///
 /// # Errors
 ///
@@ -44,6 +53,37 @@ pub(super) fn hold(addr: SocketAddr) -> Result<OwnedFd, RunError> {
         Errno::EACCES => RunError::PortPrivileged { addr },
         errno => RunError::Hold { addr, source: io::Error::from(errno) },
     })
+}
+
+/// Those of an interface's `addresses`, each with its prefix, from which the kernel may send without being told
+/// to: the first of each family and of each prefix, and those that routes prefer.
+///
+/// An IPv4 address that is its own prefix is in no destination's way. An IPv6 one may be nearest to some
+/// destination (RFC 6724 §5, rule 8).
+pub(super) fn chosen_by_kernel(
+    addresses: &[(IpAddr, u8)],
+    preferred: impl IntoIterator<Item = IpAddr>,
+) -> BTreeSet<IpAddr> {
+    let mut prefixes: BTreeSet<(bool, u128, u8)> = BTreeSet::new();
+    let mut chosen: BTreeSet<IpAddr> = preferred.into_iter().collect();
+    for &(addr, len) in addresses {
+        let is_first_of_family = !prefixes.iter().any(|&(v4, ..)| v4 == addr.is_ipv4());
+        let is_first_of_prefix = prefixes.insert((addr.is_ipv4(), network(addr, len), len));
+        let alone = addr.is_ipv4() && len >= 32;
+        if is_first_of_family || is_first_of_prefix && !alone {
+            chosen.insert(addr);
+        }
+    }
+    chosen
+}
+
+/// The first `len` bits of `addr`.
+fn network(addr: IpAddr, len: u8) -> u128 {
+    let (bits, width) = match addr {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    bits.checked_shr(width - u32::from(len).min(width)).unwrap_or(0)
 }
 
 /// The source ports of active opens: `wanted` if the kernel has no use for any of them, else the widest run
@@ -146,6 +186,39 @@ mod tests {
         }
         let all = FIRST_PORT..=u16::MAX;
         assert!(matches!(choose(None, Some(&all), &bound), Err(RunError::NoSourcePorts)));
+    }
+
+    #[test]
+    fn the_kernel_sends_from_the_first_address_of_a_prefix_and_where_routes_say() {
+        let addresses = [
+            ("10.0.0.1", 24, true, "the first of all"),
+            ("10.0.0.2", 24, false, "the second of its prefix"),
+            ("10.1.0.1", 24, true, "the nearest to its own prefix"),
+            ("10.2.0.1", 32, false, "nothing is nearest to it"),
+            ("10.2.0.2", 32, true, "a route prefers it"),
+            ("fd00::1", 64, true, "the first of its family"),
+            ("fd00::2", 64, false, "the second of its prefix"),
+            ("fd00::3", 128, true, "the nearest to its neighbours"),
+            ("fe80::1", 64, true, "link-local, for link-local destinations"),
+            ("fe80::2", 64, false, "the second of those"),
+        ]
+        .map(|(addr, len, want, why)| (addr.parse::<IpAddr>().expect("an address"), len, want, why));
+        let own = addresses.map(|(addr, len, ..)| (addr, len));
+        let chosen = chosen_by_kernel(&own, [addresses[4].0]);
+        for (addr, _, want, why) in addresses {
+            assert_eq!(chosen.contains(&addr), want, "{addr}: {why}");
+        }
+        assert_eq!(network(addresses[5].0, 0), 0, "a prefix of no bits is one prefix");
+    }
+
+    #[test]
+    fn only_link_local_addresses_get_a_scope() {
+        for (addr, want) in
+            [("10.0.0.1", "10.0.0.1:80"), ("fd00::1", "[fd00::1]:80"), ("fe80::1", "[fe80::1%7]:80")]
+        {
+            let addr = addr.parse().expect("an address");
+            assert_eq!(std::format!("{}", scoped(addr, 80, 7)), want);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Brings a stack up on an interface, runs it, and takes it down again.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -9,19 +10,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::string::String;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 use std::vec::Vec;
 
 use super::clock;
 use super::config::RunConfig;
 use super::control::{Handle, Mailbox};
 use super::error::RunError;
+use super::neighbours::Neighbours;
 use super::netlink::{self, Interface, NeighbourMonitor};
 use super::ports;
 use super::worker::{Worker, WorkerEnd};
 use crate::base::HashKey;
 use crate::io::xdp::{Nic, Queue, QueueOptions, Steering, XdpMode};
-use crate::stack::{App, Engine, EngineConfig, Owners, Route, Routes};
+use crate::stack::{App, Engine, EngineConfig, ListenError, Owners, Route, Routes};
 use crate::wire::Mac;
 
 /// A stack that is about to run.
@@ -88,7 +89,10 @@ pub fn run<A: App + Send>(
     let workers = make_workers(config, queues, &engine_config, &handle, factory)?;
     take_endpoints(config, &interface, &mut steering, &source_ports)?;
     on_ready(&ready);
-    let ends = work(workers, &cpus, &interface, monitor, &handle)?;
+    // The other half of the engines' tables is for those that connections will want.
+    let most = usize::from(config.limits.neighbours_max / 2);
+    let neighbours = Neighbours::new(&interface, monitor, &handle, most)?;
+    let ends = work(workers, &cpus, neighbours, &handle)?;
     Ok(RunEnd { workers: ends, verdicts: steering.verdict_counters()? })
 }
 
@@ -127,15 +131,20 @@ fn addresses_of(address: IpAddr, interface: &Interface) -> Vec<IpAddr> {
 }
 
 fn hold_ports(config: &RunConfig, interface: &Interface) -> Result<Vec<OwnedFd>, RunError> {
-    let mut held = Vec::new();
+    let mut held = BTreeMap::new();
     for listen in &config.listen {
         for addr in addresses_of(listen.address, interface) {
             for port in listen.ports.clone() {
-                held.push(ports::hold(SocketAddr::new(addr, port))?);
+                let addr = ports::scoped(addr, port, interface.index);
+                // Asked of the kernel it would seem to be somebody else's.
+                if held.contains_key(&addr) {
+                    return Err(RunError::ListenTwice { addr });
+                }
+                held.insert(addr, ports::hold(addr)?);
             }
         }
     }
-    Ok(held)
+    Ok(held.into_values().collect())
 }
 
 /// The addresses from which active opens are made.
@@ -151,11 +160,11 @@ fn source_ports(config: &RunConfig, interface: &Interface) -> Result<RangeInclus
         // Nothing is opened actively, so the range is empty.
         return Ok(RangeInclusive::new(1, 0));
     }
-    // The kernel sends from an interface's first address of a family unless it is told otherwise; the
-    // others, named by the user, are the user's to give away.
-    let first = |v4: bool| interface.addresses.iter().map(|a| a.0).find(|own| own.is_ipv4() == v4);
-    let exclusive = !config.sources.is_empty()
-        && config.sources.iter().all(|&source| Some(source) != first(source.is_ipv4()));
+    let preferred = netlink::routes(interface.index)?.into_iter().filter_map(|route| route.preferred_source);
+    let kernels = ports::chosen_by_kernel(&interface.addresses, preferred);
+    // The others, named by the user, are the user's to give away.
+    let exclusive =
+        !config.sources.is_empty() && config.sources.iter().all(|source| !kernels.contains(source));
     ports::source_ports(config.source_ports.as_ref(), exclusive, &sources(config, interface))
 }
 
@@ -231,7 +240,12 @@ fn make_workers<A: App>(
         let mut engine = Engine::new(engine_config, clock::now());
         for listen in &config.listen {
             let addr = SocketAddr::new(listen.address, *listen.ports.start());
-            engine.listen(listen).map_err(|_| RunError::ListenTwice { addr })?;
+            engine.listen(listen).map_err(|error| match error {
+                ListenError::InUse => RunError::ListenTwice { addr },
+                ListenError::TooMany => {
+                    RunError::Listeners { wanted: config.listen.len(), most: config.limits.listeners_max }
+                }
+            })?;
         }
         let (handle, idle, drain) = (handle.clone(), config.idle, config.drain);
         Ok(Worker { queue, engine, app: factory(number), number, handle, idle, yields, drain })
@@ -266,13 +280,9 @@ fn take_endpoints(
 fn work<A: App + Send>(
     workers: Vec<Worker<A>>,
     cpus: &[Option<usize>],
-    interface: &Interface,
-    mut monitor: NeighbourMonitor,
+    neighbours: Neighbours<'_>,
     handle: &Handle,
 ) -> Result<Vec<WorkerEnd>, RunError> {
-    for (addr, mac) in netlink::neighbours(interface.index)? {
-        handle.mailboxes.iter().for_each(|mailbox| mailbox.tell_neighbour(addr, Mac(mac)));
-    }
     thread::scope(|scope| {
         let start = |(worker, &cpu): (Worker<A>, &Option<usize>)| {
             let name = std::format!("ringroad-{}", worker.number);
@@ -289,7 +299,7 @@ fn work<A: App + Send>(
             handle.stop();
         })?;
         let is_over = || threads.iter().all(thread::ScopedJoinHandle::is_finished);
-        let told = tell_neighbours(interface, &mut monitor, handle, is_over);
+        let told = neighbours.run(is_over);
         let ends = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
         let ends = ends.collect::<Result<Vec<_>, _>>()?;
         told.map(|()| ends)
@@ -316,40 +326,4 @@ fn run_pinned<A: App>(worker: Worker<A>, cpu: Option<usize>) -> Result<WorkerEnd
     }
     // Whoever fails takes the others along.
     worker.run().inspect_err(|_| handle.stop())
-}
-
-/// Passes on what the kernel learns of neighbours, and asks it for those that workers want.
-fn tell_neighbours(
-    interface: &Interface,
-    monitor: &mut NeighbourMonitor,
-    handle: &Handle,
-    is_over: impl Fn() -> bool,
-) -> Result<(), RunError> {
-    /// Between looks: short enough that a first SYN hardly waits, long enough to cost nothing.
-    const LOOK_EVERY: Duration = Duration::from_millis(5);
-    /// Looks between two requests for the same neighbour: the kernel itself asks once a second.
-    const ASK_EVERY: u32 = 200;
-
-    let mut asked: Vec<(IpAddr, u32)> = Vec::new();
-    while !is_over() {
-        for change in monitor.poll().inspect_err(|_| handle.stop())? {
-            let Some(mac) = change.mac else { continue };
-            handle.mailboxes.iter().for_each(|mailbox| mailbox.tell_neighbour(change.address, Mac(mac)));
-        }
-        asked.retain_mut(|(_, looks)| {
-            *looks += 1;
-            *looks < ASK_EVERY
-        });
-        for mailbox in handle.mailboxes.iter() {
-            while let Some(addr) = mailbox.wanted.pop() {
-                if !asked.iter().any(|&(known, _)| known == addr) {
-                    asked.push((addr, 0));
-                    // An address that cannot be asked for stays unresolved, and the connection times out.
-                    let _ = netlink::resolve(addr, interface);
-                }
-            }
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-    Ok(())
 }

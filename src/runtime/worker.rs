@@ -21,6 +21,8 @@ const HAND_OVER_BURST: usize = 64;
 const SPIN_FOR: Duration = Duration::from_micros(50);
 /// How long it sleeps at most; then it looks whether the interface is still there.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// How long the last resets may wait for frames to leave in.
+const END_MAX: Duration = Duration::from_secs(1);
 
 /// How one worker ended.
 #[derive(Clone, Debug)]
@@ -197,9 +199,23 @@ impl<A: App> Worker<A> {
     }
 
     /// Aborts what is left, so that peers and the application learn of it.
-    fn abort_all(&mut self, now: Instant) -> Result<(), RunError> {
-        self.with_output(now, |engine, app, tx, now| engine.abort_all(now, app, tx));
-        Ok(self.queue.flush()?)
+    fn abort_all(&mut self, start: Instant) -> Result<(), RunError> {
+        self.with_output(start, |engine, app, tx, now| engine.abort_all(now, app, tx));
+        self.queue.flush()?;
+        // One call serves so many connections, and as many as there are frames for.
+        while self.engine.flow_count() > 0 {
+            let now = clock::now();
+            if now.since(start) >= END_MAX {
+                break;
+            }
+            let before = self.engine.flow_count();
+            self.with_output(now, |engine, app, tx, now| engine.on_timers(now, TIMER_BUDGET, app, tx));
+            self.queue.flush()?;
+            if self.engine.flow_count() == before {
+                std::thread::yield_now();
+            }
+        }
+        Ok(())
     }
 
     /// Aborts what has come since.

@@ -72,7 +72,11 @@ fn nginx_and_ringroad_answer_a_missing_page_with_an_error_that_counts() {
     let Some(net) = Net::up("missing") else { return };
     let nginx = nginx(&net);
     let options = ["--app", "http", "--path", "/none", "--connections", "2", "--duration", "0.3"];
-    let report = net.load(End::Client, &target(SERVER[0], 80), &options);
+    let (target, json) = (target(SERVER[0], 80), net.path("load.json"));
+    let argv = [&Net::load_argv(&target, &options), ["--json", &json].as_slice()].concat();
+    let ended = net.run(End::Client, &argv);
+    assert_eq!(ended.status.code(), Some(1), "nothing succeeded: {}", ended.err);
+    let report = read_json(&json);
     let kinds: Vec<_> = report["errors"].as_object().expect("a map").keys().collect();
     assert_eq!(kinds, ["http_status"], "{report}");
     drop(nginx);

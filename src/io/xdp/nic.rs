@@ -30,8 +30,12 @@ pub struct Nic {
     pub tx_queues: u32,
     /// The driver's name; empty when it tells none.
     pub driver: String,
-    /// How it spreads flows over its rx queues; `None` where the driver does not say, as on veth.
+    /// How it spreads flows over its rx queues; `None` where the driver does not say, as on veth, or where it
+    /// does so by another hash.
     pub rss: Option<RssConfig>,
+    /// Whether it takes VLAN tags out of frames before a program sees them. Where true, frames of a VLAN look
+    /// as if they had none. Never on veth: there the sender decides.
+    pub strips_vlan_tags: bool,
 }
 
 /// Receive side scaling: rx queue = `indirection[toeplitz(key, tuple) % indirection.len()]`.
@@ -55,6 +59,7 @@ impl Nic {
         let [mac @ .., _, _] = asker.octets::<8>(libc::SIOCGIFHWADDR, 2)?;
         let [low, high] = asker.octets::<2>(libc::SIOCGIFFLAGS, 0)?;
         let (rx_queues, tx_queues) = asker.queues();
+        let driver = asker.driver();
         Ok(Self {
             name: name.to_string(),
             ifindex,
@@ -63,8 +68,9 @@ impl Nic {
             is_up: i32::from(u16::from_ne_bytes([low, high])) & libc::IFF_UP != 0,
             rx_queues,
             tx_queues,
-            driver: asker.driver(),
             rss: asker.rss(),
+            strips_vlan_tags: driver != "veth" && asker.strips_vlan_tags(),
+            driver,
         })
     }
 }
@@ -177,10 +183,21 @@ impl Asker {
         text(&octets_of(&words[1..9]))
     }
 
+    fn strips_vlan_tags(&self) -> bool {
+        const ETHTOOL_GFLAGS: u32 = 0x25;
+        const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+        let mut words = [ETHTOOL_GFLAGS, 0];
+        // SAFETY: `struct ethtool_value` is two words.
+        let answered = unsafe { self.ethtool(&mut words) };
+        answered && words[1] & ETH_FLAG_RXVLAN != 0
+    }
+
     fn rss(&self) -> Option<RssConfig> {
         const ETHTOOL_GRSSH: u32 = 0x46;
         /// Words of `struct ethtool_rxfh` before the table and the key.
         const HEADER: usize = 6;
+        /// The word of it with the hash function.
+        const HASH: usize = 4;
         /// Far beyond any device; what a driver says is not worth a larger allocation.
         const WORDS_MAX: u32 = 1 << 16;
 
@@ -198,7 +215,7 @@ impl Asker {
         let mut words = vec![0; HEADER + entries + key_len.div_ceil(4)];
         words[..4].copy_from_slice(&sizes[..4]);
         // SAFETY: the header, and room for the table and the key of the sizes given in it.
-        if !unsafe { self.ethtool(&mut words) } {
+        if !unsafe { self.ethtool(&mut words) } || !is_toeplitz(words[HASH]) {
             return None;
         }
         let mut key = octets_of(&words[HEADER + entries..]);
@@ -206,6 +223,14 @@ impl Asker {
         words.truncate(HEADER + entries);
         Some(RssConfig { key, indirection: words.split_off(HEADER) })
     }
+}
+
+/// Whether `hfunc` and `input_xfrm`, the first octets of this word, say Toeplitz of the tuple as it is.
+const fn is_toeplitz(word: u32) -> bool {
+    /// ETH_RSS_HASH_TOP of linux/ethtool.h.
+    const TOEPLITZ: u8 = 1;
+    let [function, transformation, ..] = word.to_ne_bytes();
+    function == TOEPLITZ && transformation == 0
 }
 
 fn octets_of(words: &[u32]) -> Vec<u8> {
@@ -227,6 +252,19 @@ mod tests {
         assert_eq!((nic.ifindex, nic.mac), (1, [0; 6]));
         assert!(nic.mtu >= 1280, "{}", nic.mtu);
         assert_eq!((nic.rx_queues, nic.rss), (1, None));
+    }
+
+    #[test]
+    fn only_plain_toeplitz_is_computed_here() {
+        for (hash, want, why) in [
+            ([1, 0], true, "Toeplitz"),
+            ([0, 0], false, "the driver does not say"),
+            ([2, 0], false, "XOR"),
+            ([4, 0], false, "CRC-32"),
+            ([1, 1], false, "Toeplitz of a tuple made symmetric"),
+        ] {
+            assert_eq!(is_toeplitz(u32::from_ne_bytes([hash[0], hash[1], 0, 0])), want, "{why}");
+        }
     }
 
     #[test]
