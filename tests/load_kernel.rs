@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![forbid(unsafe_code)]
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -33,8 +35,8 @@ impl Serve {
 
     /// Asks it to end, and waits.
     fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
         let status = self.child.wait().expect("it was started");
         assert!(status.success(), "{status}");
     }

@@ -202,6 +202,38 @@ fn kernels_among_themselves_get_checksum_offload_and_segmentation() {
     }
 }
 
+/// What the demo does, in short: every pairing of every workload once, and the objects that describe them.
+#[test]
+fn run_measures_every_pairing_and_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let json = std::env::temp_dir().join(format!("ringroad-lab-run-{}.json", std::process::id()));
+    let path = json.to_str().expect("a readable name");
+    let told = assert_success(&ringroad(&["lab", "run", "--quick", "--duration", "0.2", "--json", path]));
+    let objects = std::fs::read(&json).expect("the results were written");
+    std::fs::remove_file(&json).expect("they are ours");
+    let objects: Vec<serde_json::Value> = serde_json::from_slice(&objects).expect("a list of objects");
+    let pairing = |o: &serde_json::Value| (o["backend"].to_string(), o["server_backend"].to_string());
+    let short = objects.iter().filter(|o| o["profile"] == "crr" && o["close"] == "client");
+    let pairings: std::collections::BTreeSet<_> = short.map(pairing).collect();
+    assert_eq!(pairings.len(), 4, "kernel and ringroad at either end: {told}");
+    for object in &objects {
+        assert_eq!(object["repeat"], 1, "{object}");
+        assert_eq!(object["errors"], serde_json::json!({}), "{object}");
+        assert!(object["requests_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{object}");
+        assert!(object["server"]["cpu_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{object}");
+    }
+    assert!(told.contains("ringroad -> ringroad"), "the table names the pairings: {told}");
+    let left = std::fs::read_dir("/run/netns").map(|names| {
+        names
+            .filter_map(Result::ok)
+            .filter(|n| n.file_name().to_string_lossy().starts_with("rr-run-"))
+            .count()
+    });
+    assert_eq!(left.unwrap_or(0), 0, "the lab is gone");
+}
+
 fn assert_offloads(lab: &Named, end: &str, expected: &str) {
     let features = assert_success(&lab.exec(end, &["ethtool", "-k", "rr0"]));
     for feature in ["tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-tcp6-segmentation"] {

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use super::parse::{self, Backend, List};
 use super::serve::{kernel_mode, kernel_threads, stop_on_signal, write_file};
 use super::watch::{Observed, watch};
-use super::xdp::{Idle, Mode, run_xdp};
+use super::xdp::{self, CpusFrom, Idle, Mode, run_xdp};
 use crate::load::kernel::{self, Clock};
 use crate::load::{
     AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput,
@@ -109,7 +109,7 @@ pub struct Args {
     /// Threads that share the connections; with --backend xdp one per queue of the interface
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: u16,
-    /// CPUs of the workers, in turn (0,2-3); the scheduler chooses where none is named
+    /// CPUs of the workers, in turn (0,2-3); with --backend xdp the machine's last ones where none is named
     #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
     cpus: Option<List<usize>>,
     /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
@@ -347,7 +347,7 @@ fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
     let config = RunConfig {
         mode: args.mode.into(),
         workers: args.workers,
-        cpus: args.cpus(),
+        cpus: xdp::cpus(args.cpus.as_ref(), args.workers, CpusFrom::Last),
         idle: args.idle.unwrap_or(Idle::Spin).into(),
         sources: args.source.clone().map(|list| list.0).unwrap_or_default(),
         connects: true,

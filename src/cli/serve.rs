@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::parse::{self, Backend, List};
-use super::xdp::{Idle, Mode, run_xdp};
+use super::xdp::{self, CpusFrom, Idle, Mode, run_xdp};
 use crate::load::kernel::{self, Listener, Thread};
 use crate::load::{CloseSide, Control, Environment, ServeApp, Server, Site, cpu_seconds};
 use crate::runtime::RunConfig;
@@ -74,7 +74,7 @@ pub struct Args {
     /// Threads; with --backend xdp one per queue of the interface
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: u16,
-    /// CPUs of the workers, in turn (0,2-3); the scheduler chooses where none is named
+    /// CPUs of the workers, in turn (0,2-3); with --backend xdp the machine's first ones where none is named
     #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
     cpus: Option<List<usize>>,
     /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
@@ -188,7 +188,7 @@ fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     let config = RunConfig {
         mode: args.mode.into(),
         workers: args.workers,
-        cpus: args.cpus.clone().map(|list| list.0).unwrap_or_default(),
+        cpus: xdp::cpus(args.cpus.as_ref(), args.workers, CpusFrom::First),
         idle: args.idle.unwrap_or(Idle::Spin).into(),
         listen: Vec::from([Listen { ports, options, ..Listen::new(addrs[0].ip(), 0) }]),
         limits: Limits { flows_max: args.max_connections, ..Limits::default() },

@@ -5,8 +5,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::base::Instant;
 
-/// Now, on CLOCK_MONOTONIC: nanoseconds since boot, so that timestamps of a process that is started again
-/// continue.
+/// Now, on CLOCK_MONOTONIC: nanoseconds since boot, the same for every worker and every process.
 pub fn now() -> Instant {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the kernel has a monotonic clock");
     let seconds = u64::try_from(time.tv_sec()).expect("time since boot");

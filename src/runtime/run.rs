@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -86,7 +87,7 @@ pub fn run<A: App + Send>(
         handle: handle.clone(),
     };
     let engine_config = engine_config(config, &interface, &nic, source_ports.clone())?;
-    let workers = make_workers(config, queues, &engine_config, &handle, factory)?;
+    let workers = make_workers(config, queues, &engine_config, &handle, yields(&cpus), factory)?;
     take_endpoints(config, &interface, &mut steering, &source_ports)?;
     on_ready(&ready);
     // The other half of the engines' tables is for those that connections will want.
@@ -227,14 +228,22 @@ fn secret() -> Result<HashKey, RunError> {
     Ok(HashKey::new(u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])))
 }
 
+/// Whether spinning workers would keep each other, or everything else, from running.
+fn yields(cpus: &[Option<usize>]) -> bool {
+    let parallelism = thread::available_parallelism().map_or(1, usize::from);
+    let pinned: BTreeSet<usize> = cpus.iter().flatten().copied().collect();
+    let available = if pinned.is_empty() { parallelism } else { pinned.len() };
+    parallelism == 1 || cpus.len() > available
+}
+
 fn make_workers<A: App>(
     config: &RunConfig,
     queues: Vec<Queue>,
     engine_config: &EngineConfig,
     handle: &Handle,
+    yields: bool,
     factory: impl Fn(u16) -> A,
 ) -> Result<Vec<Worker<A>>, RunError> {
-    let yields = usize::from(config.workers) > thread::available_parallelism().map_or(1, usize::from);
     let make = |(number, queue): (u16, Queue)| {
         let engine_config = EngineConfig { worker: number, ..engine_config.clone() };
         let mut engine = Engine::new(engine_config, clock::now());
@@ -326,4 +335,19 @@ fn run_pinned<A: App>(worker: Worker<A>, cpu: Option<usize>) -> Result<WorkerEnd
     }
     // Whoever fails takes the others along.
     worker.run().inspect_err(|_| handle.stop())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_that_share_a_cpu_yield() {
+        assert!(yields(&[Some(0), Some(0)]), "two on one");
+        assert!(yields(&[None; 4_096]), "more than there are");
+        if thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
+            assert!(!yields(&[Some(0), Some(1)]), "each its own");
+            assert!(!yields(&[None]), "one of several");
+        }
+    }
 }

@@ -128,7 +128,7 @@ impl<A: App> Worker<A> {
         if engine.next_deadline().is_some_and(|at| at <= now) {
             engine.on_timers(now, TIMER_BUDGET, app, &mut output);
         }
-        for &addr in engine.wanted_neighbours() {
+        while let Some(addr) = engine.take_wanted_neighbour() {
             // A full queue means that the control thread has enough to ask for already.
             let _ = mailbox.wanted.push(addr);
         }

@@ -131,7 +131,9 @@ impl Engine {
         }
         let slot = self.core.flows.at_mut(index).expect("flows are freed only when served");
         slot.tcb.accept_text(arrival.text, consumed, &mut env!(self.core, self.recv));
-        if let Some(ahead) = arrival.urgent {
+        if let Some(ahead) = arrival.urgent
+            && self.core.slot(index).announced
+        {
             app.on_report(&mut Flow::new(&mut self.core, index), Report::Urgent { ahead });
         }
     }
@@ -171,7 +173,9 @@ impl Engine {
         let slot = self.core.flows.at_mut(index).expect("tables name slots in use");
         let report = slot.tcb.on_icmp(meaning, seq, &mut env!(self.core, self.recv))?;
         self.core.mark_ready(index);
-        if let Some(report) = report {
+        if let Some(report) = report
+            && self.core.slot(index).announced
+        {
             app.on_report(&mut Flow::new(&mut self.core, index), report);
         }
         Ok(())

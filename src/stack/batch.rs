@@ -27,7 +27,8 @@ impl<F: AsRef<[u8]>> RxBatch for [F] {
 
 /// Where frames to send are written, and where another worker's frames go.
 pub trait TxBatch {
-    /// An empty frame, large enough for the MTU and the link header; `None` when none is free now.
+    /// An empty frame, large enough for the MTU and a link header with a VLAN tag, 18 octets; `None` when none
+    /// is free now.
     ///
     /// Calling it again without [`TxBatch::commit`] gives the same frame.
     fn reserve(&mut self) -> Option<&mut [u8]>;

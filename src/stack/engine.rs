@@ -105,9 +105,9 @@ impl Engine {
         }
     }
 
-    /// Neighbours whose link addresses connections wait for.
-    pub fn wanted_neighbours(&self) -> &[IpAddr] {
-        self.core.neighbours.wanted()
+    /// Takes out a neighbour whose link address a connection waits for: the owner has it resolved.
+    pub fn take_wanted_neighbour(&mut self) -> Option<IpAddr> {
+        self.core.neighbours.take_wanted()
     }
 
     /// Another thread asked for attention: [`App::on_wake`].

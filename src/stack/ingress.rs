@@ -99,6 +99,10 @@ fn meaning(error: &IcmpError, v4: bool) -> Result<IcmpMeaning, DropReason> {
         }
         // A router that does not say its MTU (RFC 1191 §5) leaves us the least that IPv4 must carry.
         IcmpKind::PacketTooBig { mtu } => {
+            // RFC 8201 §4: every IPv6 link carries 1280 octets, so who says less is not believed.
+            if !v4 && mtu < 1_280 {
+                return Err(DropReason::IcmpIgnored);
+            }
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
             let mtu = if mtu == 0 { 576 } else { mtu };
             IcmpMeaning::TooBig { mss: mtu.saturating_sub(header_octets(v4)) }

@@ -47,9 +47,10 @@ impl Neighbours {
         }
     }
 
-    /// Neighbours that something waits for.
-    pub fn wanted(&self) -> &[IpAddr] {
-        &self.wanted
+    /// Takes out a neighbour that something waits for. It is wanted anew when it is looked for again, as
+    /// every SYN that is sent again does.
+    pub fn take_wanted(&mut self) -> Option<IpAddr> {
+        self.wanted.pop()
     }
 }
 
@@ -67,12 +68,13 @@ mod tests {
         let mut neighbours = Neighbours::new(2);
         assert_eq!(neighbours.find(ip(9)), None);
         assert_eq!(neighbours.find(ip(9)), None);
-        assert_eq!(neighbours.wanted(), [ip(9)]);
+        assert_eq!((neighbours.take_wanted(), neighbours.take_wanted()), (Some(ip(9)), None));
+        assert_eq!(neighbours.find(ip(9)), None);
         assert!(neighbours.set(ip(9), Mac([9; 6])));
         assert!(!neighbours.set(ip(9), Mac([9; 6])), "no news");
         assert!(neighbours.set(ip(9), Mac([8; 6])), "it moved");
         assert_eq!(neighbours.find(ip(9)), Some(Mac([8; 6])));
-        assert!(neighbours.wanted().is_empty());
+        assert_eq!(neighbours.take_wanted(), None, "known now");
     }
 
     #[test]

@@ -158,6 +158,8 @@ impl Engine {
 
     /// The connection is over for its user; in TIME-WAIT a record of it stays.
     fn end(&mut self, index: u32, why: CloseReason, app: &mut impl App) {
+        // As it was before the callback, which may still call what it likes.
+        let rests = self.core.slot(index).tcb.closed().is_none();
         if self.core.slot(index).announced {
             app.on_close(&mut Flow::new(&mut self.core, index), why);
         }
@@ -171,10 +173,11 @@ impl Engine {
         self.core.wheel.cancel(index);
         self.core.counters.add(Counter::Closed);
         let old = Found::Flow(index).to_value();
-        match slot.tcb.closed() {
-            Some(_) => self.core.table.remove(slot.hash, old),
-            None => self.remember(&slot, old),
-        };
+        if rests {
+            self.remember(&slot, old);
+        } else {
+            self.core.table.remove(slot.hash, old);
+        }
     }
 
     /// Makes the TIME-WAIT record of `slot`, in whose place it goes; when there is no room the oldest goes.

@@ -63,7 +63,7 @@ impl TimeWait {
             return if seg.seq == self.rcv_nxt { Free } else { Ignore };
         }
         if seg.has(Control::SYN) {
-            return if seg.has(Control::ACK) { Challenge } else { self.on_syn(seg) };
+            return if seg.has(Control::ACK | Control::FIN) { Challenge } else { self.on_syn(seg) };
         }
         if self.is_stale(seg) {
             return Challenge;
@@ -172,6 +172,7 @@ mod tests {
             (Control::ACK, next, Some(100), Ignore, "an ACK in place"),
             (Control::ACK, old, Some(100), Challenge, "an old ACK, maybe a keep-alive probe"),
             (Control::SYN | Control::ACK, next, Some(200), Challenge, "a SYN-ACK opens nothing"),
+            (Control::SYN | Control::FIN, next, Some(200), Challenge, "no TCP sends SYN with FIN"),
         ] {
             assert_eq!(OLD.on_segment(&seg(ctl, seq, stamp)), want, "{why}");
         }

@@ -224,12 +224,12 @@ fn a_syn_waits_for_its_neighbour_and_gives_up_in_the_end() {
     run(&mut net, 10);
     assert_eq!(net.host(0).app.log, [Ev::Close(CloseReason::ConnectTimedOut)]);
     assert!(net.captured().is_empty(), "there was nobody to send to");
-    assert_eq!(net.host(0).engine.wanted_neighbours(), [v4(2)]);
+    assert_eq!(net.host_mut(0).engine.take_wanted_neighbour(), Some(v4(2)));
 
     on(&mut net, 0, dial);
     run(&mut net, 3);
     net.host_mut(0).engine.set_neighbour(v4(2), Mac([2, 0, 0, 0, 0, 2]));
-    assert!(net.host(0).engine.wanted_neighbours().is_empty());
+    assert_eq!(net.host_mut(0).engine.take_wanted_neighbour(), None);
     run(&mut net, 1);
     assert_eq!(net.host(0).app.count(&Ev::Connect), 1);
     // The peer moves: what we opened follows.

@@ -28,8 +28,9 @@ pub(super) const fn kernel_writes(frames: u32) -> u32 {
     frames
 }
 
-/// Largest MTU with frames of 2048 octets: 256 are headroom, 14 the Ethernet header.
-const MTU_MAX_SMALL: u32 = 1778;
+/// Largest MTU with frames of 2048 octets: 256 are headroom, 14 the Ethernet header, 4 a VLAN tag, which a
+/// passive flow takes over from its peer.
+const MTU_MAX_SMALL: u32 = 1774;
 /// Largest MTU there is, with frames of 4096 octets: measured, the kernel keeps some for itself. Native
 /// XDP ends at 3506 anyway, where a packet would need several descriptors.
 pub(super) const MTU_MAX: u32 = 3498;
@@ -123,8 +124,8 @@ mod tests {
     fn frames_are_as_large_as_the_mtu_needs() {
         for (mtu, is_zero_copy, size, why) in [
             (1500, false, Some(2048), "the usual case"),
-            (1778, false, Some(2048), "the last that fits beside the headroom"),
-            (1779, false, Some(4096), "the first that does not"),
+            (1774, false, Some(2048), "the last that fits beside the headroom, tagged"),
+            (1775, false, Some(4096), "the first that does not"),
             (1500, true, Some(4096), "drivers that split over the half"),
             (3498, false, Some(4096), "the last that fits"),
             (3499, false, None, "the first that does not"),
