@@ -38,7 +38,7 @@ pub enum ServerKind {
 ///
 /// With --backend xdp the frames for the listening address and port go to ringroad, and everything else on
 /// the interface stays the kernel's. The port is also held by a bound kernel socket that does not listen, so
-/// that no other program can take it meanwhile; 0.0.0.0 and [::] mean every address of the interface, as it is at
+/// that no other program can take it meanwhile; 0.0.0.0 and :: mean every address of the interface, as it is at
 /// start. With --backend kernel the same server runs over epoll.
 ///
 /// A worker spins by default: it wants a core for itself, which --cpus names. --idle adaptive sleeps when there
