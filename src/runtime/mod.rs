@@ -8,7 +8,7 @@
 //! | `worker` | one pinned thread, one queue, one engine: the loop |
 //! | `control`, `hand_over` | what other threads and workers may say to a worker |
 //! | `ports` | ports shared with the kernel |
-//! | `clock` | CLOCK_MONOTONIC |
+//! | `clock`, `secret` | CLOCK_MONOTONIC, and the secret of this boot |
 //! | `netlink` | links, addresses, routes and neighbours over rtnetlink |
 //! | `netns` | network namespaces: make, enter, remove |
 //! | `ethtool` | the one offload that an AF_XDP peer must be able to switch off |
@@ -24,6 +24,7 @@ pub mod netlink;
 pub mod netns;
 mod ports;
 mod run;
+mod secret;
 mod worker;
 
 pub use config::{Idle, RunConfig};

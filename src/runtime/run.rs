@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,8 +18,8 @@ use super::error::RunError;
 use super::neighbours::Neighbours;
 use super::netlink::{self, Interface, NeighbourMonitor};
 use super::ports;
+use super::secret;
 use super::worker::{Worker, WorkerEnd};
-use crate::base::HashKey;
 use crate::io::xdp::{Nic, Queue, QueueOptions, Steering, XdpMode};
 use crate::stack::{App, Engine, EngineConfig, ListenError, Owners, Route, Routes};
 use crate::wire::Mac;
@@ -204,7 +202,7 @@ fn engine_config(
         worker: 0,
         owners: owners(config, nic),
         verify_checksums: config.verify_checksums,
-        secret: secret()?,
+        secret: secret::boot_secret()?,
     })
 }
 
@@ -218,14 +216,6 @@ fn owners(config: &RunConfig, nic: &Nic) -> Owners {
         }
         _ => Owners::Hash { workers: config.workers },
     }
-}
-
-fn secret() -> Result<HashKey, RunError> {
-    let mut halves = [[0u8; 8]; 2];
-    File::open("/dev/urandom")
-        .and_then(|mut random| halves.iter_mut().try_for_each(|half| random.read_exact(half)))
-        .map_err(|source| RunError::Os { action: "read /dev/urandom", source })?;
-    Ok(HashKey::new(u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])))
 }
 
 /// Whether spinning workers would keep each other, or everything else, from running.
