@@ -153,18 +153,23 @@ fn a_kernel_that_resets_is_an_error_of_that_kind_in_the_report() {
     let listener = net.at(End::Server, || TcpListener::bind("10.77.0.1:0")).expect("an address of the lab");
     let to = listener.local_addr().expect("it is bound");
     let over = AtomicBool::new(false);
-    let report = thread::scope(|scope| {
+    let (ended, path) = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 reset(listener.accept().expect("a connection").0);
             }
         });
         let options = ["--app", "echo", "--connections", "2", "--duration", "0.5"];
-        let report = net.load(End::Client, &to.to_string(), &options);
+        let (target, path) = (to.to_string(), net.path("load.json"));
+        let argv = [&Net::load_argv(&target, &options), ["--json", &path].as_slice()].concat();
+        // Nothing may panic in here, or the thread above would wait for ever.
+        let ended = net.run(End::Client, &argv);
         over.store(true, Ordering::Relaxed);
         drop(net.at(End::Client, || TcpStream::connect(to)));
-        report
+        (ended, path)
     });
+    assert_eq!(ended.status.code(), Some(1), "nothing succeeded: {}", ended.err);
+    let report = read_json(&path);
     assert!(report["errors"]["reset"].as_u64().is_some_and(|n| n > 0), "{report}");
 }
 
