@@ -12,9 +12,10 @@ use std::vec::Vec;
 use anyhow::{Context, bail};
 
 use super::parse::{self, Backend, List};
-use super::serve::{kernel_mode, kernel_threads, stop_on_signal, write_file};
+use super::serve::{stop_on_signal, write_file};
 use super::watch::{Observed, watch};
-use super::xdp::{self, CpusFrom, Idle, Mode, run_xdp};
+use super::workers::{CpusFrom, Workers};
+use super::xdp::run_xdp;
 use crate::load::kernel::{self, Clock};
 use crate::load::{
     AppKind, Client, CloseSide, Control, Direction, Environment, Plan, Profile, Recorder, ReportInput,
@@ -106,21 +107,8 @@ pub struct Args {
     /// Seconds that a handshake may take
     #[arg(long, value_name = "S", default_value = "5", value_parser = parse::seconds)]
     pub connect_timeout: Duration,
-    /// Threads that share the connections; with --backend xdp one per queue of the interface
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: u16,
-    /// CPUs of the workers, in turn (0,2-3); with --backend xdp the machine's last ones where none is named
-    #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
-    cpus: Option<List<usize>>,
-    /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
-    #[arg(long, value_enum)]
-    pub idle: Option<Idle>,
-    /// Whose TCP to use
-    #[arg(long, value_enum, default_value = "xdp")]
-    pub backend: Backend,
-    /// How to get frames with --backend xdp; what was obtained is printed
-    #[arg(long, value_enum, default_value = "auto")]
-    pub mode: Mode,
+    #[command(flatten)]
+    workers: Workers,
     /// Congestion control with --backend xdp; the kernel uses its own
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     pub cc: Option<Congestion>,
@@ -143,14 +131,14 @@ pub struct Args {
 /// succeeded.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let mut plan = args.plan()?;
-    if let (Backend::Xdp, None, Some(dev)) = (args.backend, &args.source, &args.dev) {
+    if let (Backend::Xdp, None, Some(dev)) = (args.workers.backend, &args.source, &args.dev) {
         plan.sources = own_addresses(&netlink::interface(dev)?.addresses, plan.targets[0].ip());
     }
     let plan = Arc::new(plan);
     let control = stop_on_signal()?;
     let (mode, observed) = std::thread::scope(|scope| {
         let observer = scope.spawn(|| watch(&plan, &control));
-        let mode = match args.backend {
+        let mode = match args.workers.backend {
             Backend::Kernel => run_kernel(&args, &plan, &control),
             Backend::Xdp => run_engine(&args, &plan, &control),
         };
@@ -245,7 +233,7 @@ impl Args {
             warmup: self.warmup,
             duration: self.duration,
             connect_timeout: self.connect_timeout,
-            workers: self.workers,
+            workers: self.workers.count,
         })
     }
 
@@ -263,10 +251,10 @@ impl Args {
         if self.profile == Profile::Bulk && self.rate.is_some() {
             bail!("--rate counts exchanges, and bulk has none; leave one of them out");
         }
-        if u32::from(self.workers) > self.connections {
+        if u32::from(self.workers.count) > self.connections {
             bail!(
                 "{} workers cannot share {} connections; use more connections",
-                self.workers,
+                self.workers.count,
                 self.connections
             );
         }
@@ -277,7 +265,7 @@ impl Args {
         if self.duration.is_zero() {
             bail!("--duration 0 measures nothing; use a fraction of a second at least");
         }
-        if self.cc.is_some() && self.backend == Backend::Kernel {
+        if self.cc.is_some() && self.workers.backend == Backend::Kernel {
             bail!("--cc is for --backend xdp; set net.ipv4.tcp_congestion_control for the kernel");
         }
         let family = self.target.0[0].is_ipv4();
@@ -299,7 +287,7 @@ impl Args {
     ) -> RunReport {
         RunReport::new(ReportInput {
             plan,
-            backend: match self.backend {
+            backend: match self.workers.backend {
                 Backend::Kernel => "kernel",
                 Backend::Xdp => "xdp",
             },
@@ -312,10 +300,6 @@ impl Args {
             environment: Environment::read(mode, self.dev.as_deref()),
         })
     }
-
-    fn cpus(&self) -> Vec<usize> {
-        self.cpus.clone().map(|list| list.0).unwrap_or_default()
-    }
 }
 
 fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
@@ -326,7 +310,7 @@ fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
             args.connections
         );
     }
-    let threads = kernel_threads(args.workers, &args.cpus(), args.idle);
+    let threads = args.workers.kernel_threads();
     let clock = Clock::start();
     kernel::on_threads(&threads, |worker, thread| {
         let outcome = kernel::run_client(plan, control, clock, worker, thread);
@@ -335,25 +319,18 @@ fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
         }
         outcome
     })?;
-    Ok(kernel_mode(args.idle).to_string())
+    Ok(args.workers.kernel_mode().to_string())
 }
 
 fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
-    let Some(dev) = args.dev.clone() else {
-        bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
-    };
     // Connections in LAST-ACK or waiting for a lost FIN still hold their entry when the next is opened.
     let flows_max = plan.share(0).saturating_mul(4).max(1_024);
     let config = RunConfig {
-        mode: args.mode.into(),
-        workers: args.workers,
-        cpus: xdp::cpus(args.cpus.as_ref(), args.workers, CpusFrom::Last),
-        idle: args.idle.unwrap_or(Idle::Spin).into(),
         sources: args.source.clone().map(|list| list.0).unwrap_or_default(),
         connects: true,
         source_ports: args.source_ports.clone(),
         limits: Limits { flows_max, ..Limits::default() },
-        ..RunConfig::new(&dev)
+        ..args.workers.run_config(args.dev.as_deref(), CpusFrom::Last)?
     };
     let congestion = match args.cc {
         Some(Congestion::NewReno) | None => CongestionAlgorithm::NewReno,

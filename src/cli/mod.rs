@@ -6,6 +6,7 @@ pub mod load;
 mod parse;
 pub mod serve;
 mod watch;
+mod workers;
 mod xdp;
 
 pub use parse::Backend;

@@ -14,8 +14,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::parse::{self, Backend, List};
-use super::xdp::{self, CpusFrom, Idle, Mode, run_xdp};
-use crate::load::kernel::{self, Listener, Thread};
+use super::workers::{CpusFrom, Workers};
+use super::xdp::run_xdp;
+use crate::load::kernel::{self, Listener};
 use crate::load::{CloseSide, Control, Environment, ServeApp, Server, Site, cpu_seconds};
 use crate::runtime::RunConfig;
 use crate::stack::{Limits, Listen};
@@ -71,21 +72,8 @@ pub struct Args {
     /// Echo with --close server: octets after which a connection is closed
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse::size)]
     pub request_size: u64,
-    /// Threads; with --backend xdp one per queue of the interface
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: u16,
-    /// CPUs of the workers, in turn (0,2-3); with --backend xdp the machine's first ones where none is named
-    #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
-    cpus: Option<List<usize>>,
-    /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
-    #[arg(long, value_enum)]
-    pub idle: Option<Idle>,
-    /// Whose TCP to use
-    #[arg(long, value_enum, default_value = "xdp")]
-    pub backend: Backend,
-    /// How to get frames with --backend xdp; what was obtained is printed
-    #[arg(long, value_enum, default_value = "auto")]
-    pub mode: Mode,
+    #[command(flatten)]
+    workers: Workers,
     /// Connections at a time that each worker has room for
     #[arg(long, value_name = "N", default_value_t = 65_536,
         value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
@@ -114,8 +102,10 @@ struct ServeReport {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let app = args.serve_app()?;
     let control = stop_on_signal()?;
-    let (backend, listen, mode) = match args.backend {
-        Backend::Kernel => ("kernel", run_kernel(&args, &app, &control)?, kernel_mode(args.idle).to_string()),
+    let (backend, listen, mode) = match args.workers.backend {
+        Backend::Kernel => {
+            ("kernel", run_kernel(&args, &app, &control)?, args.workers.kernel_mode().to_string())
+        }
         Backend::Xdp => ("xdp", args.listen.0[0], run_engine(&args, &app, &control)?),
     };
     let Some(path) = &args.json else { return Ok(()) };
@@ -157,15 +147,14 @@ fn run_kernel(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     let slots = args.max_connections.min(u32::try_from(files).unwrap_or(u32::MAX));
     let mut addrs = args.listen.0.clone();
     let mut workers = Vec::new();
-    for _ in 0..args.workers {
+    for _ in 0..args.workers.count {
         let listeners = addrs.iter().map(|&addr| Listener::bind(addr)).collect::<Result<Vec<_>, _>>()?;
         // A port chosen by the kernel is chosen once, and the other workers share it.
         addrs = listeners.iter().map(Listener::addr).collect();
         workers.push(listeners);
     }
     say_ready(&addrs)?;
-    let cpus = args.cpus.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
-    let threads = kernel_threads(args.workers, cpus, args.idle);
+    let threads = args.workers.kernel_threads();
     kernel::on_threads(&threads, |worker, thread| {
         let outcome = kernel::run_server(app, &workers[usize::from(worker)], slots, control, thread);
         // Whoever fails takes the others along, or the server would live on with fewer workers unseen.
@@ -176,9 +165,6 @@ fn run_kernel(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
 }
 
 fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Result<String> {
-    let Some(dev) = args.dev.clone() else {
-        bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
-    };
     let addrs = &args.listen.0;
     let ports = addrs[0].port()..=addrs[addrs.len() - 1].port();
     if ports.contains(&0) {
@@ -186,13 +172,9 @@ fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     }
     let options = FlowOptions { nagle: false, ..FlowOptions::default() };
     let config = RunConfig {
-        mode: args.mode.into(),
-        workers: args.workers,
-        cpus: xdp::cpus(args.cpus.as_ref(), args.workers, CpusFrom::First),
-        idle: args.idle.unwrap_or(Idle::Spin).into(),
         listen: Vec::from([Listen { ports, options, ..Listen::new(addrs[0].ip(), 0) }]),
         limits: Limits { flows_max: args.max_connections, ..Limits::default() },
-        ..RunConfig::new(&dev)
+        ..args.workers.run_config(args.dev.as_deref(), CpusFrom::First)?
     };
     let factory = |_| Server::new(app.clone(), args.max_connections);
     // Nothing depends on the line but the one who waits for it, and that one is gone if it fails.
@@ -209,18 +191,6 @@ fn say_ready(addrs: &[SocketAddr]) -> anyhow::Result<()> {
     writeln!(out, "ready on {}{range}", addrs[0])
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
-}
-
-/// What reports call the kernel backend's way of waiting.
-pub(super) fn kernel_mode(idle: Option<Idle>) -> &'static str {
-    if idle == Some(Idle::Spin) { "epoll, spinning" } else { "epoll" }
-}
-
-/// One thread per worker, on the CPUs in turn.
-pub(super) fn kernel_threads(workers: u16, cpus: &[usize], idle: Option<Idle>) -> Vec<Thread> {
-    let spin = idle == Some(Idle::Spin);
-    let cpu = |worker: u16| (!cpus.is_empty()).then(|| cpus[usize::from(worker) % cpus.len()]);
-    (0..workers).map(|worker| Thread { cpu: cpu(worker), spin }).collect()
 }
 
 /// A control that Ctrl-C and SIGTERM stop; a second signal ends the process at once.

@@ -5,11 +5,9 @@ use std::string::String;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use std::vec::Vec;
 
 use clap::ValueEnum;
 
-use super::parse::List;
 use crate::io::xdp::{Nic, XdpMode};
 use crate::load::Control;
 use crate::runtime::{self, Ready, RunConfig};
@@ -105,29 +103,6 @@ pub(super) fn run_xdp<A: App + Send>(
     }
     control.leave_figures(end.verdicts.iter().map(|&(verdict, n)| (verdict, n)));
     Ok(mode)
-}
-
-/// Which end of the machine's CPUs a command takes when none are named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CpusFrom {
-    /// The first: servers.
-    First,
-    /// The last: generators, so that the two ends of a test on one machine do not meet.
-    Last,
-}
-
-/// The CPUs named, or else as many of those there are as there are workers.
-pub(super) fn cpus(named: Option<&List<usize>>, workers: u16, from: CpusFrom) -> Vec<usize> {
-    if let Some(List(named)) = named {
-        return named.clone();
-    }
-    let all: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    let count = usize::from(workers).min(all.len());
-    match from {
-        CpusFrom::First => all[..count].to_vec(),
-        CpusFrom::Last => all[all.len() - count..].to_vec(),
-    }
 }
 
 /// The mode that was obtained, and what else was.

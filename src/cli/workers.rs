@@ -1,0 +1,89 @@
+//! What `serve` and `load` share: whose TCP, on how many threads, and where those run.
+#![forbid(unsafe_code)]
+
+use std::vec::Vec;
+
+use anyhow::bail;
+
+use super::parse::{self, Backend, List};
+use super::xdp::{Idle, Mode};
+use crate::load::kernel::Thread;
+use crate::runtime::RunConfig;
+
+/// The workers of one command.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Workers {
+    /// Threads; with --backend xdp one per queue of the interface
+    #[arg(long = "workers", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub count: u16,
+    /// CPUs of the workers, in turn (0,2-3); with --backend xdp and none named, `serve` takes the machine's
+    /// first ones and `load` its last
+    #[arg(long, value_name = "LIST", value_parser = parse::cpus)]
+    cpus: Option<List<usize>>,
+    /// When there is nothing to do; spin by default with --backend xdp, adaptive with --backend kernel
+    #[arg(long, value_enum)]
+    idle: Option<Idle>,
+    /// Whose TCP to use
+    #[arg(long, value_enum, default_value = "xdp")]
+    pub backend: Backend,
+    /// How to get frames with --backend xdp; what was obtained is printed
+    #[arg(long, value_enum, default_value = "auto")]
+    mode: Mode,
+}
+
+/// Which end of the machine's CPUs a command takes when none are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CpusFrom {
+    /// The first: servers.
+    First,
+    /// The last: generators, so that the two ends of a test on one machine do not meet.
+    Last,
+}
+
+impl Workers {
+    /// A stack on `dev` with these workers, to be completed by the command.
+    ///
+    /// # Errors
+    ///
+    /// When no interface is named.
+    pub fn run_config(&self, dev: Option<&str>, from: CpusFrom) -> anyhow::Result<RunConfig> {
+        let Some(dev) = dev else {
+            bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
+        };
+        Ok(RunConfig {
+            mode: self.mode.into(),
+            workers: self.count,
+            cpus: self.cpus_from(from),
+            idle: self.idle.unwrap_or(Idle::Spin).into(),
+            ..RunConfig::new(dev)
+        })
+    }
+
+    /// The CPUs named, or else as many of those there are as there are workers.
+    fn cpus_from(&self, from: CpusFrom) -> Vec<usize> {
+        if let Some(List(named)) = &self.cpus {
+            return named.clone();
+        }
+        let all: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let count = usize::from(self.count).min(all.len());
+        match from {
+            CpusFrom::First => all[..count].to_vec(),
+            CpusFrom::Last => all[all.len() - count..].to_vec(),
+        }
+    }
+
+    /// What reports call the kernel backend's way of waiting.
+    pub fn kernel_mode(&self) -> &'static str {
+        if self.idle == Some(Idle::Spin) { "epoll, spinning" } else { "epoll" }
+    }
+
+    /// One thread per worker of the kernel backend, on the CPUs in turn.
+    pub fn kernel_threads(&self) -> Vec<Thread> {
+        let spin = self.idle == Some(Idle::Spin);
+        let cpus = self.cpus.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
+        let cpu = |worker: u16| (!cpus.is_empty()).then(|| cpus[usize::from(worker) % cpus.len()]);
+        (0..self.count).map(|worker| Thread { cpu: cpu(worker), spin }).collect()
+    }
+}
