@@ -1,17 +1,59 @@
 //! What names a connection: the four-tuple on the wire, a generation-checked handle inside.
 #![forbid(unsafe_code)]
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The two addresses of a connection, from our point of view: of one family, by construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddrPair {
+    /// Both are IPv4.
+    V4 {
+        /// Our address.
+        local: Ipv4Addr,
+        /// The peer's address.
+        remote: Ipv4Addr,
+    },
+    /// Both are IPv6.
+    V6 {
+        /// Our address.
+        local: Ipv6Addr,
+        /// The peer's address.
+        remote: Ipv6Addr,
+    },
+}
+
+impl AddrPair {
+    /// The pair of `local` and `remote`; `None` where their families differ.
+    pub const fn new(local: IpAddr, remote: IpAddr) -> Option<Self> {
+        match (local, remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => Some(Self::V4 { local, remote }),
+            (IpAddr::V6(local), IpAddr::V6(remote)) => Some(Self::V6 { local, remote }),
+            _ => None,
+        }
+    }
+
+    /// Our address.
+    pub const fn local(&self) -> IpAddr {
+        match *self {
+            Self::V4 { local, .. } => IpAddr::V4(local),
+            Self::V6 { local, .. } => IpAddr::V6(local),
+        }
+    }
+
+    /// The peer's address.
+    pub const fn remote(&self) -> IpAddr {
+        match *self {
+            Self::V4 { remote, .. } => IpAddr::V4(remote),
+            Self::V6 { remote, .. } => IpAddr::V6(remote),
+        }
+    }
+}
 
 /// A connection's local and remote socket (RFC 9293 §3.4.1), from our point of view.
-///
-/// Both addresses are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// Our address.
-    pub local: IpAddr,
-    /// The peer's address.
-    pub remote: IpAddr,
+    /// Both addresses.
+    pub addrs: AddrPair,
     /// Our port.
     pub local_port: u16,
     /// The peer's port.
@@ -19,14 +61,37 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// The key of two sockets; `None` where their families differ.
+    pub const fn new(local: SocketAddr, remote: SocketAddr) -> Option<Self> {
+        match AddrPair::new(local.ip(), remote.ip()) {
+            Some(addrs) => Some(Self { addrs, local_port: local.port(), remote_port: remote.port() }),
+            None => None,
+        }
+    }
+
+    /// Our address.
+    pub const fn local(&self) -> IpAddr {
+        self.addrs.local()
+    }
+
+    /// The peer's address.
+    pub const fn remote(&self) -> IpAddr {
+        self.addrs.remote()
+    }
+
+    /// Whether it is a connection over IPv4.
+    pub const fn is_ipv4(&self) -> bool {
+        matches!(self.addrs, AddrPair::V4 { .. })
+    }
+
     /// Our socket.
     pub const fn local_addr(&self) -> SocketAddr {
-        SocketAddr::new(self.local, self.local_port)
+        SocketAddr::new(self.local(), self.local_port)
     }
 
     /// The peer's socket.
     pub const fn remote_addr(&self) -> SocketAddr {
-        SocketAddr::new(self.remote, self.remote_port)
+        SocketAddr::new(self.remote(), self.remote_port)
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `seq` | [`Seq`], RFC 9293 §3.4 |
 //! | `drop_reason` | [`DropReason`]: why a frame went no further |
 //! | `counters` | [`Counters`]: what happened, one `u64` each |
-//! | `flow` | [`FlowId`] and [`FlowKey`] |
+//! | `flow` | [`FlowId`], [`FlowKey`] and [`AddrPair`] |
 //! | `hash` | [`HashKey`]: the keyed hash behind tables, ISNs and timestamps |
 //! | `rng` | [`Rng`]: a small seeded generator, not for secrets |
 //! | `slab` | [`Slab`]: fixed-capacity storage behind generation-checked handles |
@@ -23,7 +23,7 @@ mod time;
 
 pub use counters::{Counter, Counters};
 pub use drop_reason::DropReason;
-pub use flow::{FlowId, FlowKey};
+pub use flow::{AddrPair, FlowId, FlowKey};
 pub use hash::HashKey;
 pub use rng::Rng;
 pub use seq::Seq;

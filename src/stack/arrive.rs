@@ -6,7 +6,7 @@ use super::batch::TxBatch;
 use super::core::{FlowSlot, Found, HalfOpenSlot, path};
 use super::egress;
 use super::engine::Engine;
-use super::ingress::{self, Link, Packet};
+use super::ingress::{self, Link, Packet, TcpPacket};
 use super::listener::ListenerId;
 use crate::base::{Counter, DropReason, FlowKey, Seq};
 use crate::tcp::{
@@ -36,32 +36,27 @@ impl Engine {
     /// One frame; an error is why it went no further.
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
         let packet = ingress::parse(frame, self.core.config.verify_checksums)?;
-        let key = match packet {
-            Packet::Tcp { key, .. } | Packet::Icmp { key, .. } => key,
+        let key = match &packet {
+            Packet::Tcp(TcpPacket { key, .. }) | Packet::Icmp { key, .. } => key,
         };
-        let hash = self.core.hash.flow(&key);
-        let found = self.core.find(&key, hash);
-        if found.is_none() && self.is_strays(&key) {
-            return self.hand_over(&key, frame, tx);
+        let hash = self.core.hash.flow(key);
+        let found = self.core.find(key, hash);
+        if found.is_none() && self.is_strays(key) {
+            return self.hand_over(key, frame, tx);
         }
-        if matches!(packet, Packet::Tcp { .. }) {
-            self.core.counters.add(Counter::SegmentsIn);
-        }
-        match (packet, found) {
-            (Packet::Tcp { link, seg, .. }, Some(Found::Flow(index))) => {
-                self.on_flow(index, link, seg, app, tx)
+        let TcpPacket { link, key, seg } = match &packet {
+            Packet::Tcp(packet) => packet,
+            Packet::Icmp { meaning, seq, .. } => {
+                let Some(Found::Flow(index)) = found else { return Err(DropReason::IcmpUnmatched) };
+                return self.on_icmp(index, *meaning, *seq, app);
             }
-            (Packet::Tcp { link, seg, .. }, Some(Found::HalfOpen(index))) => {
-                self.on_half_open(index, link, seg, app, tx)
-            }
-            (Packet::Tcp { link, seg, .. }, Some(Found::TimeWait(index))) => {
-                self.on_time_wait(index, link, &seg, tx)
-            }
-            (Packet::Tcp { link, seg, .. }, None) => self.on_nobody(key, hash, link, &seg, tx),
-            (Packet::Icmp { meaning, seq, .. }, Some(Found::Flow(index))) => {
-                self.on_icmp(index, meaning, seq, app)
-            }
-            (Packet::Icmp { .. }, _) => Err(DropReason::IcmpUnmatched),
+        };
+        self.core.counters.add(Counter::SegmentsIn);
+        match found {
+            Some(Found::Flow(index)) => self.on_flow(index, *link, seg, app, tx),
+            Some(Found::HalfOpen(index)) => self.on_half_open(index, *link, seg, app, tx),
+            Some(Found::TimeWait(index)) => self.on_time_wait(index, *link, seg, tx),
+            None => self.on_nobody(*key, hash, *link, seg, tx),
         }
     }
 
@@ -82,7 +77,7 @@ impl Engine {
         &mut self,
         index: u32,
         link: Link,
-        seg: Segment<'_>,
+        seg: &Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -185,21 +180,21 @@ impl Engine {
         &mut self,
         index: u32,
         link: Link,
-        seg: Segment<'_>,
+        seg: &Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
         let slot = self.core.half_open.at_mut(index).expect("tables name slots in use");
         let (key, hash, listener, origin) = (slot.key, slot.hash, slot.listener, slot.origin);
-        if slot.half.is_same_syn(&seg) {
+        if slot.half.is_same_syn(seg) {
             slot.half.answer_again();
             self.core.counters.add(Counter::Retransmits);
             self.send_syn_ack(index, tx);
             return Ok(());
         }
-        if slot.half.is_new_syn(&seg) {
+        if slot.half.is_new_syn(seg) {
             self.free_half_open(index);
-            return self.on_syn(listener, key, hash, link, &seg, None, tx);
+            return self.on_syn(listener, key, hash, link, seg, None, tx);
         }
         if !seg.has(Control::RST) {
             // Without room it stays half-open: the peer sends its ACK or text again.
@@ -322,7 +317,7 @@ impl Engine {
         if lone_syn && let Some(listener) = self.core.listener_for(&key) {
             return self.on_syn(listener, key, hash, link, seg, None, tx);
         }
-        if !self.core.config.routes.is_local(key.local) {
+        if !self.core.config.routes.is_local(key.local()) {
             return Err(DropReason::NotOurAddress);
         }
         if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {

@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 
 use super::app::{Connect, ConnectError};
@@ -228,7 +228,7 @@ impl Core {
     pub fn on_neighbour(&mut self, addr: IpAddr, mac: Mac) {
         for index in 0..self.config.limits.flows_max {
             let Some(slot) = self.flows.at_mut(index) else { continue };
-            let hop = self.config.routes.next_hop(slot.key.remote);
+            let hop = self.config.routes.next_hop(slot.key.remote());
             if slot.listener.is_none() && hop.is_some_and(|hop| hop.neighbour == addr) {
                 slot.path.link.mac = mac;
                 slot.resolved = true;
@@ -259,7 +259,7 @@ impl Core {
 
     /// What a connection of this tuple begins with.
     pub fn opening(&self, key: &FlowKey, origin: Origin) -> Opening {
-        let v4 = key.local.is_ipv4();
+        let v4 = key.is_ipv4();
         Opening {
             iss: origin.isn,
             mss: self.config.mtu.saturating_sub(header_octets(v4)),
@@ -286,11 +286,11 @@ impl Core {
 
     /// The listener for a SYN to this socket.
     pub fn listener_for(&self, key: &FlowKey) -> Option<ListenerId> {
-        let covers = |listener: &Listener| listener.covers(key.local, key.local_port);
+        let covers = |listener: &Listener| listener.covers(key.local(), key.local_port);
         let live = |listener: &Listener| !listener.draining && covers(listener);
         let at = self.listeners.iter().position(live).or_else(|| self.listeners.iter().position(covers))?;
-        let specific = self.listeners[at].listen.address == key.local;
-        (specific || self.config.routes.is_local(key.local))
+        let specific = self.listeners[at].listen.address == key.local();
+        (specific || self.config.routes.is_local(key.local()))
             .then(|| ListenerId(u16::try_from(at).expect("bounded by a u16")))
     }
 
@@ -307,11 +307,10 @@ impl Core {
         let hop = self.config.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
         let given = connect.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
         let local = given.or(hop.source).ok_or(ConnectError::NoRoute)?;
-        if local.is_ipv4() != remote.is_ipv4() || !self.config.routes.is_local(local) {
-            return Err(ConnectError::BadAddress);
-        }
         let local_port = connect.local.map_or(0, |local| local.port());
-        let key = FlowKey { local, remote, local_port, remote_port: connect.remote.port() };
+        let key = FlowKey::new(SocketAddr::new(local, local_port), connect.remote)
+            .filter(|key| self.config.routes.is_local(key.local()))
+            .ok_or(ConnectError::BadAddress)?;
         let (key, hash) = self.free_tuple(key)?;
         if self.flows.len() == self.flows.capacity() {
             return Err(ConnectError::TableFull);

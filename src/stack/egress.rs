@@ -1,10 +1,8 @@
 //! From a segment to octets: headers, text copied once, checksums.
 #![forbid(unsafe_code)]
 
-use core::net::IpAddr;
-
 use super::ingress::Link;
-use crate::base::FlowKey;
+use crate::base::{AddrPair, FlowKey};
 use crate::tcp::{ChunkPool, Outgoing, Tcb};
 use crate::wire::tcp::{self, TcpFields};
 use crate::wire::{Mac, PROTOCOL_TCP, Sum, checksum, ethernet, ipv4, ipv6};
@@ -51,11 +49,10 @@ pub(super) fn write(
         wnd: out.wnd,
         urg: 0,
     };
-    tcp::emit(segment, &fields, options_len);
-    out.options.emit(&mut segment[tcp::HEADER_LEN..]);
+    let mut sum = tcp::emit(segment, &fields, options_len);
+    sum.join(checksum::pseudo_header(&key.addrs, PROTOCOL_TCP, tcp_len));
     let (headers, room) = segment.split_at_mut(tcp::HEADER_LEN + options_len);
-    let mut sum = checksum::pseudo_header(key.local, key.remote, PROTOCOL_TCP, tcp_len);
-    sum.add(headers);
+    sum.join(out.options.emit(&mut headers[tcp::HEADER_LEN..]));
     if let Some(text) = text {
         copy_text(room, out, text, &mut sum);
     }
@@ -75,8 +72,8 @@ fn copy_text(room: &mut [u8], out: &Outgoing, text: Text<'_>, sum: &mut Sum) {
 /// Link and network header; returns their length.
 fn write_network(frame: &mut [u8], ours: Mac, path: &Path, key: &FlowKey, tcp_len: usize) -> usize {
     let payload_len = u16::try_from(tcp_len).expect("the MSS bounds a segment");
-    match (key.local, key.remote) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+    match key.addrs {
+        AddrPair::V4 { local: src, remote: dst } => {
             let at = ethernet::emit(frame, path.link.mac, ours, path.link.vlan, ethernet::ETHER_TYPE_IPV4);
             let fields = ipv4::Ipv4Fields {
                 src,
@@ -89,7 +86,7 @@ fn write_network(frame: &mut [u8], ours: Mac, path: &Path, key: &FlowKey, tcp_le
             };
             at + ipv4::emit(&mut frame[at..], &fields)
         }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+        AddrPair::V6 { local: src, remote: dst } => {
             let at = ethernet::emit(frame, path.link.mac, ours, path.link.vlan, ethernet::ETHER_TYPE_IPV6);
             let fields = ipv6::Ipv6Fields {
                 src,
@@ -102,6 +99,5 @@ fn write_network(frame: &mut [u8], ours: Mac, path: &Path, key: &FlowKey, tcp_le
             };
             at + ipv6::emit(&mut frame[at..], &fields)
         }
-        _ => unreachable!("both addresses of a flow are of one family"),
     }
 }

@@ -1,13 +1,14 @@
 //! From octets to a segment with a four-tuple: every check that needs no connection.
 #![forbid(unsafe_code)]
 
-use core::net::IpAddr;
+use core::net::SocketAddr;
 
-use crate::base::{DropReason, FlowKey, Seq};
+use crate::base::{AddrPair, DropReason, FlowKey, Seq};
 use crate::tcp::{IcmpMeaning, Segment};
+use crate::wire::ethernet::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6};
 use crate::wire::{
-    IcmpError, IcmpKind, IpView, Mac, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TcpOptions, TcpView,
-    checksum, ethernet, icmp, ip,
+    EthernetView, IcmpError, IcmpKind, IpView, Ipv4View, Ipv6View, Mac, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
+    PROTOCOL_TCP, TcpOptions, TcpView, checksum, icmp, ip,
 };
 
 /// Where a frame came from, on the link.
@@ -20,8 +21,16 @@ pub(super) struct Link {
 /// A frame that concerns a flow.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Packet<'a> {
-    Tcp { link: Link, key: FlowKey, seg: Segment<'a> },
+    Tcp(TcpPacket<'a>),
     Icmp { key: FlowKey, meaning: IcmpMeaning, seq: Seq },
+}
+
+/// A segment, whose it is and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TcpPacket<'a> {
+    pub link: Link,
+    pub key: FlowKey,
+    pub seg: Segment<'a>,
 }
 
 /// Octets of headers between the MTU and TCP's text and options.
@@ -34,60 +43,68 @@ pub(super) const fn header_octets(v4: bool) -> u16 {
 /// # Errors
 ///
 /// Why it goes no further.
+#[inline]
 pub(super) fn parse(frame: &[u8], verify_checksums: bool) -> Result<Packet<'_>, DropReason> {
-    let eth = ethernet::EthernetView::parse(frame)?;
-    let ip = ip::parse(eth.ether_type, eth.payload)?;
-    match ip.protocol {
-        PROTOCOL_TCP => {
-            let (key, seg) = parse_tcp(&ip, verify_checksums)?;
-            Ok(Packet::Tcp { link: Link { mac: eth.src, vlan: eth.vlan }, key, seg })
+    let eth = EthernetView::parse(frame)?;
+    let link = Link { mac: eth.src, vlan: eth.vlan };
+    // Apart for each version, so that the compiler knows which addresses it works with.
+    match eth.ether_type {
+        ETHER_TYPE_IPV4 => {
+            let ip = Ipv4View::parse(eth.payload)?;
+            let addrs = AddrPair::V4 { local: ip.dst, remote: ip.src };
+            if ip.protocol == PROTOCOL_TCP {
+                return parse_tcp(link, addrs, ip.payload, verify_checksums);
+            }
         }
-        PROTOCOL_ICMP | PROTOCOL_ICMPV6 => parse_icmp(&ip),
-        _ => Err(DropReason::NotTcp),
+        ETHER_TYPE_IPV6 => {
+            let ip = Ipv6View::parse(eth.payload)?;
+            let addrs = AddrPair::V6 { local: ip.dst, remote: ip.src };
+            if ip.protocol == PROTOCOL_TCP {
+                return parse_tcp(link, addrs, ip.payload, verify_checksums);
+            }
+        }
+        _ => return Err(DropReason::NotIp),
     }
+    parse_icmp(&ip::parse(eth.ether_type, eth.payload)?)
 }
 
-fn parse_tcp<'a>(ip: &IpView<'a>, verify: bool) -> Result<(FlowKey, Segment<'a>), DropReason> {
-    let tcp = TcpView::parse(ip.payload)?;
-    if verify && !checksum::verify(ip.src, ip.dst, PROTOCOL_TCP, ip.payload) {
+#[inline]
+fn parse_tcp(link: Link, addrs: AddrPair, payload: &[u8], verify: bool) -> Result<Packet<'_>, DropReason> {
+    let tcp = TcpView::parse(payload)?;
+    if verify && !checksum::verify(&addrs, PROTOCOL_TCP, payload) {
         return Err(DropReason::TcpChecksum);
     }
-    let key = FlowKey {
-        local: ip.dst,
-        remote: ip.src,
-        local_port: tcp.header.dst_port(),
-        remote_port: tcp.header.src_port(),
-    };
     let seg = Segment {
         seq: tcp.header.seq(),
         ack: tcp.header.ack(),
         ctl: tcp.header.ctl(),
         wnd: tcp.header.wnd(),
         up: tcp.header.urg(),
-        options: TcpOptions::parse(tcp.options),
+        stamps: TcpOptions::timestamps(tcp.options),
+        options: tcp.options,
         text: tcp.payload,
     };
-    Ok((key, seg))
+    let key = FlowKey { addrs, local_port: tcp.header.dst_port(), remote_port: tcp.header.src_port() };
+    Ok(Packet::Tcp(TcpPacket { link, key, seg }))
 }
 
+/// An ICMP error, or something that is no concern of TCP.
+#[cold]
 fn parse_icmp<'a>(ip: &IpView<'a>) -> Result<Packet<'a>, DropReason> {
-    let error = match (ip.protocol, ip.src, ip.dst) {
-        (PROTOCOL_ICMP, IpAddr::V4(_), IpAddr::V4(_)) => icmp::parse_v4(ip.payload)?,
-        (PROTOCOL_ICMPV6, IpAddr::V6(src), IpAddr::V6(dst)) => icmp::parse_v6(ip.payload, src, dst)?,
-        _ => return Err(DropReason::IcmpIgnored),
+    let error = match (ip.protocol, ip.addrs) {
+        (PROTOCOL_ICMP, AddrPair::V4 { .. }) => icmp::parse_v4(ip.payload)?,
+        (PROTOCOL_ICMPV6, AddrPair::V6 { .. }) => icmp::parse_v6(ip.payload, &ip.addrs)?,
+        _ => return Err(DropReason::NotTcp),
     };
     let quoted = error.quoted;
-    let key = FlowKey {
-        local: quoted.src,
-        remote: quoted.dst,
-        local_port: quoted.src_port,
-        remote_port: quoted.dst_port,
-    };
+    let local = SocketAddr::new(quoted.src, quoted.src_port);
+    let remote = SocketAddr::new(quoted.dst, quoted.dst_port);
+    let key = FlowKey::new(local, remote).ok_or(DropReason::IcmpMalformed)?;
     // An error about our packet is sent to whoever sent it.
-    if quoted.src != ip.dst {
+    if quoted.src != ip.addrs.local() {
         return Err(DropReason::IcmpUnmatched);
     }
-    let meaning = meaning(&error, quoted.dst.is_ipv4())?;
+    let meaning = meaning(&error, key.is_ipv4())?;
     Ok(Packet::Icmp { key, meaning, seq: quoted.seq })
 }
 

@@ -73,7 +73,8 @@ impl Iterator for Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::net::{IpAddr, Ipv4Addr};
+    use crate::base::AddrPair;
+    use core::net::Ipv4Addr;
     use std::collections::HashSet;
     use std::vec::Vec;
 
@@ -85,8 +86,8 @@ mod tests {
     }
 
     fn key(remote_port: u16) -> FlowKey {
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        FlowKey { local: ip, remote: ip, local_port: 0, remote_port }
+        let addrs = AddrPair::V4 { local: Ipv4Addr::LOCALHOST, remote: Ipv4Addr::LOCALHOST };
+        FlowKey { addrs, local_port: 0, remote_port }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::base::{FlowKey, Rng};
+use crate::base::{AddrPair, FlowKey, Rng};
 
 /// How flows are divided among workers.
 #[derive(Clone, Debug)]
@@ -43,13 +43,14 @@ impl Owners {
 /// A hash that does not change when the two ends change places.
 #[expect(clippy::cast_possible_truncation, reason = "the halves of an address are folded")]
 fn symmetric(key: &FlowKey) -> u32 {
-    let fold = |addr: IpAddr| match addr {
-        IpAddr::V4(v4) => u64::from(v4.to_bits()),
-        IpAddr::V6(v6) => (v6.to_bits() ^ (v6.to_bits() >> 64)) as u64,
+    let fold = |bits: u128| (bits ^ (bits >> 64)) as u64;
+    let addrs = match key.addrs {
+        AddrPair::V4 { local, remote } => u64::from(local.to_bits()).wrapping_add(remote.to_bits().into()),
+        AddrPair::V6 { local, remote } => fold(local.to_bits()).wrapping_add(fold(remote.to_bits())),
     };
     let (local_port, remote_port) = (u64::from(key.local_port), u64::from(key.remote_port));
     let ports = (local_port ^ remote_port) << 32 | (local_port + remote_port);
-    let seed = fold(key.local).wrapping_add(fold(key.remote)) ^ ports.rotate_left(13);
+    let seed = addrs ^ ports.rotate_left(13);
     (Rng::new(seed).next_u64() >> 32) as u32
 }
 
@@ -62,7 +63,7 @@ fn toeplitz(secret: &[u8], key: &FlowKey) -> u32 {
         len += octets.len();
     };
     // The packet's source is our remote end.
-    for addr in [key.remote, key.local] {
+    for addr in [key.remote(), key.local()] {
         match addr {
             IpAddr::V4(v4) => put(&v4.octets()),
             IpAddr::V6(v6) => put(&v6.octets()),
@@ -89,6 +90,7 @@ fn toeplitz(secret: &[u8], key: &FlowKey) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::SocketAddr;
     use std::vec;
 
     /// The key and vectors of Microsoft's RSS specification ("Verifying the RSS Hash Calculation").
@@ -99,8 +101,8 @@ mod tests {
     ];
 
     fn key(remote: &str, remote_port: u16, local: &str, local_port: u16) -> FlowKey {
-        let ip = |s: &str| s.parse().expect("address");
-        FlowKey { local: ip(local), remote: ip(remote), local_port, remote_port }
+        let socket = |ip: &str, port| SocketAddr::new(ip.parse().expect("an address"), port);
+        FlowKey::new(socket(local, local_port), socket(remote, remote_port)).expect("one family")
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Engine {
         let slot = self.core.slot(index);
         if !slot.resolved {
             let over = slot.tcb.closed().is_some();
-            let remote = slot.key.remote;
+            let remote = slot.key.remote();
             let Some(mac) = self.core.resolve(remote) else {
                 return if over { Output::Done } else { Output::Unresolved };
             };

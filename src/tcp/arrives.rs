@@ -11,7 +11,7 @@ use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{CloseReason, Next, State};
 use crate::base::{Counter, DropReason, Seq};
-use crate::wire::{Control, Timestamps};
+use crate::wire::{Control, TcpOptions, Timestamps};
 
 /// What a segment brought, for the stack to act on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,15 +52,15 @@ impl Tcb {
     /// One segment has arrived for this connection.
     ///
     /// The caller delivers [`Arrival::text`], then calls [`Tcb::accept_text`], unless it was dropped.
-    pub fn on_segment<'a>(&mut self, mut seg: Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
+    pub fn on_segment<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
         let mut arrival = Arrival::default();
-        let step = if self.is_predicted(&seg) {
+        let step = if self.is_predicted(seg) {
             env.counters.add(Counter::FastPath);
-            self.predicted_steps(&mut seg, &mut arrival, env)
+            self.predicted_steps(seg, &mut arrival, env)
         } else if self.state == State::SynSent {
-            self.steps_in_syn_sent(&mut seg, &mut arrival, env)
+            self.steps_in_syn_sent(seg, &mut arrival, env)
         } else {
-            self.steps(&mut seg, &mut arrival, env)
+            self.steps(*seg, &mut arrival, env)
         };
         if let Break(stop) = step {
             self.stop(stop, &mut arrival, env);
@@ -97,13 +97,13 @@ impl Tcb {
             && seg.ctl.without(Control::PSH) == Control::ACK
             && seg.seq == self.rcv.nxt
             && seg.text_len() <= self.rcv.wnd()
-            && self.ts.on == seg.options.timestamps.is_some()
-            && seg.options.timestamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
+            && self.ts.on == seg.stamps.is_some()
+            && seg.stamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
     }
 
     fn predicted_steps<'a>(
         &mut self,
-        seg: &mut Segment<'a>,
+        seg: &Segment<'a>,
         arrival: &mut Arrival<'a>,
         env: &mut Env<'_>,
     ) -> Step {
@@ -114,7 +114,8 @@ impl Tcb {
     }
 
     /// All control flow is here; each step answers one question.
-    fn steps<'a>(&mut self, seg: &mut Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) -> Step {
+    fn steps<'a>(&mut self, mut seg: Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) -> Step {
+        let seg = &mut seg;
         self.trim_own_syn(seg);
         self.check_stamp(seg, env)?;
         self.check_sequence(seg, env)?;
@@ -147,7 +148,7 @@ impl Tcb {
         if !self.ts.on || seg.has(Control::RST) {
             return Continue(());
         }
-        let Some(stamps) = seg.options.timestamps else {
+        let Some(stamps) = seg.stamps else {
             return Break(Stop::Dropped(DropReason::NoTimestamp));
         };
         if !stamp_before(stamps.val, self.ts.recent) || self.is_stamp_outdated(env) {
@@ -209,7 +210,7 @@ impl Tcb {
 
     /// RFC 7323 §4.3 (2) and (3): the stamp to echo is that of the segment that made the last ACK move.
     fn take_stamp(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
-        let Some(Timestamps { val, .. }) = seg.options.timestamps else { return };
+        let Some(Timestamps { val, .. }) = seg.stamps else { return };
         let newer = !stamp_before(val, self.ts.recent) || self.is_stamp_outdated(env);
         if self.ts.on && newer && seg.seq.at_or_before(self.rcv.acked) {
             self.ts.recent = val;
@@ -386,7 +387,7 @@ impl Tcb {
     /// SYN-SENT (RFC 9293 §3.10.7.3): its own order of steps.
     fn steps_in_syn_sent<'a>(
         &mut self,
-        seg: &mut Segment<'a>,
+        seg: &Segment<'a>,
         arrival: &mut Arrival<'a>,
         env: &mut Env<'_>,
     ) -> Step {
@@ -407,7 +408,7 @@ impl Tcb {
             return Break(Stop::Dropped(DropReason::NoAck));
         }
         self.heard_at = env.now;
-        self.agree(seg.seq, seg.wnd, &seg.options, env);
+        self.agree(seg.seq, seg.wnd, &TcpOptions::parse(seg.options), env);
         self.acks_owed = 1;
         if acks {
             self.syn_acked(seg, arrival, env);

@@ -32,15 +32,16 @@ pub struct HalfOpen {
 impl HalfOpen {
     /// The entry that the SYN `seg` makes.
     pub fn new(seg: &Segment<'_>, iss: Seq, now: Instant) -> Self {
+        let options = TcpOptions::parse(seg.options);
         Self {
             irs: seg.seq,
             iss,
-            stamp: seg.options.timestamps.map_or(0, |stamps| stamps.val),
+            stamp: seg.stamps.map_or(0, |stamps| stamps.val),
             wnd: seg.wnd,
-            mss: seg.options.mss,
-            window_scale: seg.options.window_scale,
-            stamps: seg.options.timestamps.is_some(),
-            sack: seg.options.sack_permitted,
+            mss: options.mss,
+            window_scale: options.window_scale,
+            stamps: seg.stamps.is_some(),
+            sack: options.sack_permitted,
             retries: 0,
             ambiguous: false,
             sent_at: now,

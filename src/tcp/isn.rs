@@ -44,11 +44,12 @@ pub const fn timestamp_clock(now: Instant) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::net::{IpAddr, Ipv4Addr};
+    use crate::base::AddrPair;
+    use core::net::Ipv4Addr;
 
     fn key(remote_port: u16) -> FlowKey {
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        FlowKey { local: ip, remote: ip, local_port: 80, remote_port }
+        let addrs = AddrPair::V4 { local: Ipv4Addr::LOCALHOST, remote: Ipv4Addr::LOCALHOST };
+        FlowKey { addrs, local_port: 80, remote_port }
     }
 
     /// RFC 9293 MUST-8: the clock advances the ISN of one tuple by one every 4 us.

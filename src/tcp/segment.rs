@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::Seq;
-use crate::wire::{Control, TcpOptions};
+use crate::wire::{Control, TcpOptions, Timestamps};
 
 /// A segment received: SEG.SEQ, SEG.ACK, SEG.WND, SEG.UP and the control bits of RFC 9293 §3.3.1.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +17,10 @@ pub struct Segment<'a> {
     pub wnd: u16,
     /// SEG.UP; meaningful with [`Control::URG`].
     pub up: u16,
-    /// Options.
-    pub options: TcpOptions,
+    /// The timestamps option, which nearly every segment has; also among `options`.
+    pub stamps: Option<Timestamps>,
+    /// The octets of all options.
+    pub options: &'a [u8],
     /// The octets of text.
     pub text: &'a [u8],
 }
@@ -105,7 +107,8 @@ mod tests {
             ctl,
             wnd: 1,
             up: 0,
-            options: TcpOptions::default(),
+            stamps: None,
+            options: &[],
             text,
         }
     }

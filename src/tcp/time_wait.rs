@@ -82,7 +82,7 @@ impl TimeWait {
     /// sequence number.
     fn on_syn(&self, seg: &Segment<'_>) -> TimeWaitVerdict {
         let later_seq = self.rcv_nxt.at_or_before(seg.seq);
-        let by = match seg.options.timestamps {
+        let by = match seg.stamps {
             Some(Timestamps { val, .. }) if self.stamps && val != self.stamp => {
                 stamp_before(self.stamp, val).then_some(Counter::TimeWaitReusedByTimestamp)
             }
@@ -95,7 +95,7 @@ impl TimeWait {
     }
 
     fn is_stale(&self, seg: &Segment<'_>) -> bool {
-        let stamp = seg.options.timestamps;
+        let stamp = seg.stamps;
         self.stamps && stamp.is_none_or(|stamps| stamp_before(stamps.val, self.stamp))
     }
 
@@ -125,9 +125,8 @@ mod tests {
     };
 
     fn seg(ctl: Control, seq: Seq, stamp: Option<u32>) -> Segment<'static> {
-        let timestamps = stamp.map(|val| Timestamps { val, ecr: 0 });
-        let options = TcpOptions { timestamps, ..TcpOptions::default() };
-        Segment { seq, ack: OLD.snd_nxt, ctl, wnd: 1, up: 0, options, text: &[] }
+        let stamps = stamp.map(|val| Timestamps { val, ecr: 0 });
+        Segment { seq, ack: OLD.snd_nxt, ctl, wnd: 1, up: 0, stamps, options: &[], text: &[] }
     }
 
     #[test]

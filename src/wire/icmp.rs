@@ -1,7 +1,7 @@
 //! ICMP errors that quote a TCP segment (RFC 792, RFC 4443); what they mean is decided by the caller.
 #![forbid(unsafe_code)]
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -10,7 +10,7 @@ use super::checksum::{self, Sum};
 use super::ip::{PROTOCOL_ICMPV6, PROTOCOL_TCP};
 use super::ipv4::{self, Ipv4Header};
 use super::ipv6::{Ipv6Header, UpperLayer};
-use crate::base::{DropReason, Seq};
+use crate::base::{AddrPair, DropReason, Seq};
 
 /// What went wrong, for both versions of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +78,15 @@ pub fn parse_v4(payload: &[u8]) -> Result<IcmpError, DropReason> {
     header.error(kind, sum, Quoted::parse_v4(quote))
 }
 
-/// Reads an ICMP message that came in an IPv6 packet with these addresses.
+/// Reads an ICMP message that came in an IPv6 packet between these addresses.
 ///
 /// # Errors
 ///
 /// Those of [`parse_v4`].
-pub fn parse_v6(payload: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<IcmpError, DropReason> {
+pub fn parse_v6(payload: &[u8], addrs: &AddrPair) -> Result<IcmpError, DropReason> {
     let (header, quote) = Header::ref_from_prefix(payload).map_err(|_| DropReason::IcmpMalformed)?;
     let kind = header.kind_v6().ok_or(DropReason::IcmpIgnored)?;
-    let mut sum = checksum::pseudo_header(src.into(), dst.into(), PROTOCOL_ICMPV6, payload.len());
+    let mut sum = checksum::pseudo_header(addrs, PROTOCOL_ICMPV6, payload.len());
     sum.add(payload);
     header.error(kind, sum, Quoted::parse_v6(quote))
 }
@@ -184,12 +184,14 @@ mod tests {
     use super::*;
     use crate::wire::ipv4::Ipv4Fields;
     use crate::wire::ipv6::{self, Ipv6Fields};
+    use core::net::Ipv6Addr;
     use proptest::prelude::*;
     use std::vec;
     use std::vec::Vec;
 
     const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xff);
     const OURS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    const ADDRS: AddrPair = AddrPair::V6 { local: OURS, remote: ROUTER };
     /// Ports 80 and 4660, sequence number 0x01020304.
     const SEGMENT: [u8; 8] = [0, 80, 0x12, 0x34, 1, 2, 3, 4];
 
@@ -238,8 +240,8 @@ mod tests {
     }
 
     fn v6(icmp_type: u8, code: u8, word: u32, quote: &[u8]) -> Result<IcmpError, DropReason> {
-        let sum = checksum::pseudo_header(ROUTER.into(), OURS.into(), 58, 8 + quote.len());
-        parse_v6(&message(icmp_type, code, word, quote, sum), ROUTER, OURS)
+        let sum = checksum::pseudo_header(&ADDRS, 58, 8 + quote.len());
+        parse_v6(&message(icmp_type, code, word, quote, sum), &ADDRS)
     }
 
     #[test]
@@ -353,10 +355,11 @@ mod tests {
         assert_eq!(parse_v4(&octets[..7]), Err(DropReason::IcmpMalformed));
 
         let quote = quote_v6(6, OURS, ROUTER, &SEGMENT);
-        let sum = checksum::pseudo_header(ROUTER.into(), OURS.into(), 58, 8 + quote.len());
+        let sum = checksum::pseudo_header(&ADDRS, 58, 8 + quote.len());
         let octets = message(1, 4, 0, &quote, sum);
-        assert!(parse_v6(&octets, ROUTER, OURS).is_ok());
-        assert_eq!(parse_v6(&octets, ROUTER, Ipv6Addr::LOCALHOST), Err(DropReason::IcmpMalformed));
+        assert!(parse_v6(&octets, &ADDRS).is_ok());
+        let others = AddrPair::V6 { local: Ipv6Addr::LOCALHOST, remote: ROUTER };
+        assert_eq!(parse_v6(&octets, &others), Err(DropReason::IcmpMalformed));
     }
 
     proptest! {

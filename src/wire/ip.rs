@@ -1,12 +1,10 @@
 //! Either version of IP as one type, so that the layers above see addresses and a payload.
 #![forbid(unsafe_code)]
 
-use core::net::IpAddr;
-
 use super::ethernet::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6};
 use super::ipv4::Ipv4View;
 use super::ipv6::Ipv6View;
-use crate::base::DropReason;
+use crate::base::{AddrPair, DropReason};
 
 /// Protocol number of ICMP for IPv4.
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -18,10 +16,8 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 /// A packet whose headers and lengths have been checked; both addresses are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpView<'a> {
-    /// Source address, of one host.
-    pub src: IpAddr,
-    /// Destination address, of one host, though maybe not ours.
-    pub dst: IpAddr,
+    /// The addresses as whoever receives it sees them: the source is the remote one.
+    pub addrs: AddrPair,
     /// Protocol of the payload.
     pub protocol: u8,
     /// Explicit congestion notification, two bits (RFC 3168).
@@ -39,15 +35,13 @@ pub struct IpView<'a> {
 pub fn parse(ether_type: u16, payload: &[u8]) -> Result<IpView<'_>, DropReason> {
     match ether_type {
         ETHER_TYPE_IPV4 => Ipv4View::parse(payload).map(|view| IpView {
-            src: IpAddr::V4(view.src),
-            dst: IpAddr::V4(view.dst),
+            addrs: AddrPair::V4 { local: view.dst, remote: view.src },
             protocol: view.protocol,
             ecn: view.header.ecn(),
             payload: view.payload,
         }),
         ETHER_TYPE_IPV6 => Ipv6View::parse(payload).map(|view| IpView {
-            src: IpAddr::V6(view.src),
-            dst: IpAddr::V6(view.dst),
+            addrs: AddrPair::V6 { local: view.dst, remote: view.src },
             protocol: view.protocol,
             ecn: view.header.ecn(),
             payload: view.payload,
@@ -76,8 +70,8 @@ mod tests {
             payload_len: 3,
         };
         ipv4::emit(&mut v4, &fields);
-        let view =
-            IpView { src: src.into(), dst: dst.into(), protocol: PROTOCOL_TCP, ecn: 1, payload: &[7; 3] };
+        let addrs = AddrPair::V4 { local: dst.into(), remote: src.into() };
+        let view = IpView { addrs, protocol: PROTOCOL_TCP, ecn: 1, payload: &[7; 3] };
         assert_eq!(parse(ETHER_TYPE_IPV4, &v4), Ok(view));
         assert_eq!(parse(ETHER_TYPE_ARP, &v4), Err(DropReason::NotIp));
 
@@ -93,8 +87,8 @@ mod tests {
             payload_len: 3,
         };
         ipv6::emit(&mut v6, &fields);
-        let view =
-            IpView { src: src.into(), dst: dst.into(), protocol: PROTOCOL_ICMPV6, ecn: 2, payload: &[7; 3] };
+        let addrs = AddrPair::V6 { local: dst.into(), remote: src.into() };
+        let view = IpView { addrs, protocol: PROTOCOL_ICMPV6, ecn: 2, payload: &[7; 3] };
         assert_eq!(parse(ETHER_TYPE_IPV6, &v6), Ok(view));
         assert_eq!(parse(ETHER_TYPE_IPV4, &v6), Err(DropReason::Ipv4Header));
     }

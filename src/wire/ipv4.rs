@@ -37,8 +37,8 @@ const _: () = assert!(HEADER_LEN == 20);
 impl Ipv4Header {
     /// The header's length in octets, if version and length are possible ones.
     pub(super) const fn header_len(&self) -> Option<usize> {
-        match (self.version_ihl >> 4, self.version_ihl & 0xf) {
-            (4, words @ 5..) => Some(words as usize * 4),
+        match self.version_ihl {
+            version_ihl @ 0x45..=0x4f => Some((version_ihl & 0xf) as usize * 4),
             _ => None,
         }
     }
@@ -76,6 +76,11 @@ impl Ipv4Header {
     /// Destination address.
     pub fn dst(&self) -> Ipv4Addr {
         self.dst.into()
+    }
+
+    /// Its five words, in the byte order of the wire.
+    fn words(&self) -> [u32; 5] {
+        zerocopy::transmute!(*self)
     }
 
     /// Whether routers are told not to fragment.
@@ -129,9 +134,10 @@ impl<'a> Ipv4View<'a> {
             .and_then(|rest| rest.split_at_checked(options_len))
             .ok_or(DropReason::Ipv4Truncated)?;
 
-        let mut sum = Sum::new();
-        sum.add(header.as_bytes());
-        sum.add(options);
+        let mut sum = Sum::of_words(header.words());
+        if !options.is_empty() {
+            sum.add(options);
+        }
         if !sum.verify() {
             return Err(DropReason::Ipv4Checksum);
         }
@@ -180,28 +186,20 @@ pub struct Ipv4Fields {
 #[inline]
 pub fn emit(out: &mut [u8], fields: &Ipv4Fields) -> usize {
     let total_len = fields.payload_len.checked_add(20).expect("the caller's payload fits a packet");
-    let mut header = Ipv4Header {
-        version_ihl: 0x45,
-        tos: fields.dscp << 2 | fields.ecn & 3,
-        total_len: total_len.into(),
-        id: 0.into(),
-        flags_offset: DONT_FRAGMENT.into(),
-        ttl: fields.ttl,
-        protocol: fields.protocol,
-        checksum: 0.into(),
-        src: fields.src.octets(),
-        dst: fields.dst.octets(),
-    };
-    let mut sum = Sum::new();
-    sum.add(header.as_bytes());
-    header.checksum = sum.finish().into();
-    header.write_to_prefix(out).expect("the caller leaves room for an IPv4 header");
+    let (src, dst) = (u32::from_ne_bytes(fields.src.octets()), u32::from_ne_bytes(fields.dst.octets()));
+    let first = u32::from_be_bytes([0x45, fields.dscp << 2 | fields.ecn & 3, 0, 0]) | u32::from(total_len);
+    let hops = u32::from_be_bytes([fields.ttl, fields.protocol, 0, 0]);
+    let mut words = [first.to_be(), u32::from(DONT_FRAGMENT).to_be(), hops.to_be(), src, dst];
+    let checksum = Sum::of_words(words).finish();
+    words[2] = (hops | u32::from(checksum)).to_be();
+    words.write_to_prefix(out).expect("the caller leaves room for an IPv4 header");
     HEADER_LEN
 }
 
 /// Whether `addr` may name a single host: neither group, nor all hosts, nor nobody.
 const fn is_one_host(addr: Ipv4Addr) -> bool {
-    !(addr.is_multicast() || addr.is_broadcast() || addr.is_unspecified())
+    let bits = addr.to_bits();
+    !(bits >> 28 == 0xe || bits == u32::MAX || bits == 0)
 }
 
 #[cfg(test)]

@@ -1,19 +1,20 @@
 //! No octets make a parser panic, and what a parser accepts lies within what it was given.
 #![forbid(unsafe_code)]
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use std::format;
 use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::base::Seq;
+use crate::base::{AddrPair, Seq};
 
 const MACS: (Mac, Mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
 const V4: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
 const V6: (Ipv6Addr, Ipv6Addr) =
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+const V6_ADDRS: AddrPair = AddrPair::V6 { local: V6.1, remote: V6.0 };
 
 fn len16(octets: &[u8]) -> u16 {
     u16::try_from(octets.len()).unwrap()
@@ -39,9 +40,9 @@ fn segment() -> Vec<u8> {
         urg: 0,
     };
     let mut out = vec![0; 60];
-    let len = tcp::emit(&mut out, &fields, options.len());
-    let len = len + options.emit(&mut out[len..]);
-    out.truncate(len);
+    tcp::emit(&mut out, &fields, options.len());
+    options.emit(&mut out[tcp::HEADER_LEN..]);
+    out.truncate(tcp::HEADER_LEN + options.len());
     out.extend(b"GET / HTTP/1.1");
     out
 }
@@ -93,7 +94,7 @@ fn valid_frames() -> Vec<Vec<u8>> {
     let walked = [&chain.concat()[..], &[6, 0, 0, 0, 0, 0, 0, 1], &segment()].concat();
     let icmp4 = icmp_message([3, 4, 0, 0, 0, 0, 5, 0], &ipv4_packet(6, &segment()), Sum::new());
     let quote = ipv6_packet(6, &segment());
-    let sum = checksum::pseudo_header(V6.0.into(), V6.1.into(), PROTOCOL_ICMPV6, 8 + quote.len());
+    let sum = checksum::pseudo_header(&V6_ADDRS, PROTOCOL_ICMPV6, 8 + quote.len());
     let icmp6 = icmp_message([2, 0, 0, 0, 0, 0, 5, 0], &quote, sum);
     vec![
         frame(None, ethernet::ETHER_TYPE_IPV4, &ipv4_packet(PROTOCOL_TCP, &segment())),
@@ -131,7 +132,7 @@ fn read_as_everything(octets: &[u8]) {
         assert!(!format!("{view:?} {:?}", view.ctl()).is_empty());
     }
     read_as_options(octets);
-    for error in [icmp::parse_v4(octets), icmp::parse_v6(octets, V6.0, V6.1)].into_iter().flatten() {
+    for error in [icmp::parse_v4(octets), icmp::parse_v6(octets, &V6_ADDRS)].into_iter().flatten() {
         assert_eq!(error.quoted.src.is_ipv4(), error.quoted.dst.is_ipv4());
     }
 }
@@ -139,9 +140,10 @@ fn read_as_everything(octets: &[u8]) {
 /// Whatever was read can be written, and then reads the same.
 fn read_as_options(octets: &[u8]) {
     let options = TcpOptions::parse(octets);
+    assert_eq!(TcpOptions::timestamps(octets), options.timestamps);
     let mut out = [0; tcp::OPTIONS_LEN_MAX];
-    let len = options.emit(&mut out);
-    let again = TcpOptions::parse(&out[..len]);
+    options.emit(&mut out);
+    let again = TcpOptions::parse(&out[..options.len()]);
     assert_eq!(TcpOptions { sack: options.sack, ..again }, options);
     assert!(options.sack.as_slice().starts_with(again.sack.as_slice()));
 }
@@ -150,12 +152,10 @@ fn read_as_options(octets: &[u8]) {
 fn read_upwards(frame: &[u8]) -> Result<&'static str, crate::base::DropReason> {
     let link = EthernetView::parse(frame)?;
     let packet = ip::parse(link.ether_type, link.payload)?;
-    match (packet.protocol, packet.src, packet.dst) {
-        (PROTOCOL_TCP, ..) => TcpView::parse(packet.payload).map(|_| "tcp"),
-        (PROTOCOL_ICMP, ..) => icmp::parse_v4(packet.payload).map(|_| "icmp"),
-        (PROTOCOL_ICMPV6, IpAddr::V6(src), IpAddr::V6(dst)) => {
-            icmp::parse_v6(packet.payload, src, dst).map(|_| "icmpv6")
-        }
+    match packet.protocol {
+        PROTOCOL_TCP => TcpView::parse(packet.payload).map(|_| "tcp"),
+        PROTOCOL_ICMP => icmp::parse_v4(packet.payload).map(|_| "icmp"),
+        PROTOCOL_ICMPV6 => icmp::parse_v6(packet.payload, &packet.addrs).map(|_| "icmpv6"),
         _ => Ok("other"),
     }
 }

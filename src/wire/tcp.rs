@@ -8,6 +8,7 @@ use core::ops::{BitOr, BitOrAssign, Deref};
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::checksum::Sum;
 use crate::base::{DropReason, Seq};
 
 /// Octets of a header without options.
@@ -216,35 +217,32 @@ pub struct TcpFields {
     pub urg: u16,
 }
 
-/// Writes the fixed part of a header with a checksum of zero; returns its length, 20 octets.
+/// Writes the fixed part of a header, 20 octets, with a checksum of zero; returns its sum.
 ///
-/// `options_len` octets of options are to follow. Once they and the text are there, the checksum goes
-/// in by [`set_checksum`].
+/// `options_len` octets of options are to follow. Once they and the text are there and summed, the
+/// checksum goes in by [`set_checksum`].
 ///
 /// # Panics
 ///
 /// If `out` is shorter than that, or the length of the options is not one that a header can have.
 #[inline]
-pub fn emit(out: &mut [u8], fields: &TcpFields, options_len: usize) -> usize {
+pub fn emit(out: &mut [u8], fields: &TcpFields, options_len: usize) -> Sum {
     assert!(
         options_len <= OPTIONS_LEN_MAX && options_len.is_multiple_of(4),
         "options are up to ten whole words"
     );
     #[expect(clippy::cast_possible_truncation, reason = "at most 15 words, as was just asserted")]
-    let words = ((HEADER_LEN + options_len) / 4) as u8;
-    let header = TcpHeader {
-        src_port: fields.src_port.into(),
-        dst_port: fields.dst_port.into(),
-        seq: fields.seq.raw().into(),
-        ack: fields.ack.raw().into(),
-        offset: words << 4,
-        ctl: fields.ctl.0,
-        wnd: fields.wnd.into(),
-        checksum: 0.into(),
-        urg: fields.urg.into(),
-    };
-    header.write_to_prefix(out).expect("the caller leaves room for a TCP header");
-    HEADER_LEN
+    let offset = ((HEADER_LEN + options_len) / 4) as u32;
+    let words = [
+        u32::from(fields.src_port) << 16 | u32::from(fields.dst_port),
+        fields.seq.raw(),
+        fields.ack.raw(),
+        offset << 28 | u32::from(fields.ctl.0) << 16 | u32::from(fields.wnd),
+        u32::from(fields.urg),
+    ]
+    .map(u32::to_be);
+    words.write_to_prefix(out).expect("the caller leaves room for a TCP header");
+    Sum::of_words(words)
 }
 
 /// Puts the result of [`Sum::finish`](super::checksum::Sum::finish) into a segment's header.
@@ -261,6 +259,7 @@ pub fn set_checksum(segment: &mut [u8], checksum: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::AddrPair;
     use crate::wire::checksum;
     use proptest::prelude::*;
     use std::format;
@@ -328,15 +327,16 @@ mod tests {
             };
             let options = vec![1; words * 4];
             let mut out = vec![0xaa; HEADER_LEN];
-            prop_assert_eq!(emit(&mut out, &fields, options.len()), HEADER_LEN);
+            let mut sum = emit(&mut out, &fields, options.len());
             prop_assert_eq!(out[12] & 0xf, 0, "reserved bits are sent as zero");
             out.extend(&options);
             out.extend(&payload);
-            let (src, dst) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
-            let mut sum = checksum::pseudo_header(src, dst, 6, out.len());
-            sum.add(&out);
+            let (local, remote) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+            let addrs = AddrPair::V6 { local, remote };
+            sum.join(checksum::pseudo_header(&addrs, 6, out.len()));
+            sum.add(&out[HEADER_LEN..]);
             set_checksum(&mut out, sum.finish());
-            prop_assert!(checksum::verify(src, dst, 6, &out));
+            prop_assert!(checksum::verify(&addrs, 6, &out));
 
             let view = TcpView::parse(&out).unwrap();
             let got = TcpFields {

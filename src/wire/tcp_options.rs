@@ -1,6 +1,9 @@
 //! TCP options: parsed once, written in the customary layouts.
 #![forbid(unsafe_code)]
 
+use zerocopy::IntoBytes;
+
+use super::checksum::Sum;
 use super::tcp::OPTIONS_LEN_MAX;
 use crate::base::Seq;
 
@@ -72,18 +75,40 @@ impl TcpOptions {
     ///
     /// Every octet string means something, maybe nothing: unknown options are stepped over (RFC 9293
     /// MUST-6), and a length that is not possible ends the matter, not the segment (MUST-7).
-    #[inline]
     pub fn parse(bytes: &[u8]) -> Self {
+        let mut options = Self::default();
+        for_each(bytes, |kind, value| options.take(kind, value));
+        options
+    }
+
+    /// Reads only the timestamps among the options of a segment, as [`TcpOptions::parse`] does.
+    #[inline]
+    pub fn timestamps(bytes: &[u8]) -> Option<Timestamps> {
         match bytes.split_first_chunk() {
             Some((&ALIGNED_TIMESTAMPS, values)) if bytes.len() == ALIGNED_TIMESTAMPS_LEN => {
-                Self { timestamps: Timestamps::parse(values), ..Self::default() }
+                Timestamps::parse(values)
             }
-            _ => Self::parse_each(bytes),
+            None => None,
+            _ => Self::parse_timestamps(bytes),
         }
     }
 
+    fn parse_timestamps(bytes: &[u8]) -> Option<Timestamps> {
+        let mut found = None;
+        for_each(bytes, |kind, value| {
+            if kind == TIMESTAMPS {
+                found = found.or_else(|| Timestamps::parse(value));
+            }
+        });
+        found
+    }
+
     /// How many octets [`TcpOptions::emit`] writes: a multiple of four, at most 40.
+    #[inline]
     pub fn len(&self) -> usize {
+        if self.is_plain() {
+            return if self.timestamps.is_some() { ALIGNED_TIMESTAMPS_LEN } else { 0 };
+        }
         let len = self.len_without_sack();
         match self.sack_that_fits(len) {
             [] => len,
@@ -97,7 +122,7 @@ impl TcpOptions {
     }
 
     /// Writes the options as Linux lays them out, since nothing on any path stumbles over that; returns
-    /// how many octets it wrote.
+    /// their sum.
     ///
     /// On a SYN: MSS, SACK-permitted and timestamps, window scale. Later: timestamps, and as many SACK
     /// blocks as there is room for, which is three with timestamps and four without.
@@ -106,7 +131,25 @@ impl TcpOptions {
     ///
     /// If `out` is shorter than [`TcpOptions::len`].
     #[inline]
-    pub fn emit(&self, out: &mut [u8]) -> usize {
+    pub fn emit(&self, out: &mut [u8]) -> Sum {
+        match self.timestamps {
+            Some(Timestamps { val, ecr }) if self.is_plain() => {
+                let words = [u32::from_ne_bytes(ALIGNED_TIMESTAMPS), val.to_be(), ecr.to_be()];
+                words.write_to_prefix(out).expect("the caller leaves room for the options");
+                Sum::of_words(words)
+            }
+            None if self.is_plain() => Sum::new(),
+            _ => self.emit_each(out),
+        }
+    }
+
+    /// Whether there is nothing but maybe timestamps: nearly every segment after the handshake.
+    #[inline]
+    const fn is_plain(&self) -> bool {
+        self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.len == 0
+    }
+
+    fn emit_each(&self, out: &mut [u8]) -> Sum {
         let mut out = Writer { out, len: 0 };
         if let Some(mss) = self.mss {
             let [high, low] = mss.to_be_bytes();
@@ -136,26 +179,9 @@ impl TcpOptions {
             out.put(left.raw().to_be_bytes());
             out.put(right.raw().to_be_bytes());
         }
-        out.len
-    }
-
-    /// Reads options in whatever layout.
-    fn parse_each(mut bytes: &[u8]) -> Self {
-        let mut options = Self::default();
-        loop {
-            match *bytes {
-                [] | [END, ..] => return options,
-                [NOP, ref rest @ ..] => bytes = rest,
-                [kind, len, ..] => {
-                    let Some((option, rest)) = bytes.split_at_checked(len.into()) else { return options };
-                    // A length below two is not possible: it does not cover kind and length.
-                    let [_, _, value @ ..] = option else { return options };
-                    options.take(kind, value);
-                    bytes = rest;
-                }
-                [_] => return options,
-            }
-        }
+        let mut sum = Sum::new();
+        sum.add(&out.out[..out.len]);
+        sum
     }
 
     /// Takes one option. One whose length is not that of its kind is as good as unknown.
@@ -217,6 +243,25 @@ impl SackBlocks {
     }
 }
 
+/// Walks over options in whatever layout, as far as their lengths are possible.
+#[inline]
+fn for_each(mut bytes: &[u8], mut take: impl FnMut(u8, &[u8])) {
+    loop {
+        match *bytes {
+            [] | [END, ..] => return,
+            [NOP, ref rest @ ..] => bytes = rest,
+            [kind, len, ..] => {
+                let Some((option, rest)) = bytes.split_at_checked(len.into()) else { return };
+                // A length below two is not possible: it does not cover kind and length.
+                let [_, _, value @ ..] = option else { return };
+                take(kind, value);
+                bytes = rest;
+            }
+            [_] => return,
+        }
+    }
+}
+
 /// Where the next octets go.
 struct Writer<'a> {
     out: &'a mut [u8],
@@ -257,8 +302,10 @@ mod tests {
 
     fn emitted(options: &TcpOptions) -> Vec<u8> {
         let mut out = [0xaa; 44];
-        let len = options.emit(&mut out);
-        assert_eq!(len, options.len());
+        let (len, sum) = (options.len(), options.emit(&mut out));
+        let mut want = Sum::new();
+        want.add(&out[..len]);
+        assert_eq!(sum.finish(), want.finish(), "{options:?}");
         assert!(out[len..].iter().all(|octet| *octet == 0xaa), "nothing is written past the length");
         out[..len].to_vec()
     }
@@ -394,7 +441,7 @@ mod tests {
             tail in prop::collection::vec(any::<u8>(), 0..16),
         ) {
             let octets = [&head[..], &tail].concat();
-            prop_assert_eq!(TcpOptions::parse(&octets), TcpOptions::parse_each(&octets));
+            prop_assert_eq!(TcpOptions::timestamps(&octets), TcpOptions::parse(&octets).timestamps);
         }
     }
 }

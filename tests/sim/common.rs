@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ringroad::base::{FlowId, HashKey, Instant, Seq};
+use ringroad::base::{AddrPair, FlowId, HashKey, Instant, Seq};
 use ringroad::io::sim::{Faults, SimNet};
 use ringroad::stack::{App, Connect, Cx, EngineConfig, Flow, Limits, Listen, Owners, Route, Routes};
 use ringroad::tcp::{CloseReason, FlowOptions, Report, TcpConfig};
@@ -366,7 +366,8 @@ impl Crafted<'_> {
         let mut segment = vec![0; tcp::HEADER_LEN + self.text.len()];
         tcp::emit(&mut segment, &fields, 0);
         segment[tcp::HEADER_LEN..].copy_from_slice(self.text);
-        let mut sum = checksum::pseudo_header(v4(self.from.0), v4(self.to.0), PROTOCOL_TCP, segment.len());
+        let addrs = AddrPair::new(v4(self.from.0), v4(self.to.0)).expect("one family");
+        let mut sum = checksum::pseudo_header(&addrs, PROTOCOL_TCP, segment.len());
         sum.add(&segment);
         tcp::set_checksum(&mut segment, sum.finish());
         packet(self.from.0, self.to.0, PROTOCOL_TCP, &segment)
@@ -415,6 +416,6 @@ pub struct Seen<'a> {
 pub fn see(frame: &[u8]) -> Seen<'_> {
     let eth = EthernetView::parse(frame).expect("Ethernet");
     let ip = ringroad::wire::ip::parse(eth.ether_type, eth.payload).expect("IP");
-    assert!(checksum::verify(ip.src, ip.dst, PROTOCOL_TCP, ip.payload), "a checksum that we sent");
+    assert!(checksum::verify(&ip.addrs, PROTOCOL_TCP, ip.payload), "a checksum that we sent");
     Seen { eth, tcp: TcpView::parse(ip.payload).expect("TCP") }
 }

@@ -1,7 +1,7 @@
 //! Random and mutated frames into live engines: none panics, all invariants hold, good service goes on.
 #![expect(clippy::cast_possible_truncation, reason = "random octets, and lengths of frames")]
 use super::common::{CLEAN, Ev, Script, assert_nothing_left, config, connect, on, run, v4, v6};
-use ringroad::base::Rng;
+use ringroad::base::{AddrPair, Rng};
 use ringroad::io::sim::SimNet;
 use ringroad::stack::{EngineConfig, Listen};
 use ringroad::wire::{Control, PROTOCOL_TCP, Sum, checksum, ethernet};
@@ -41,7 +41,7 @@ fn erratic(seed: u64) -> Script {
 fn repair(frame: &mut [u8]) {
     let Some(packet) = frame.get_mut(ethernet::HEADER_LEN..) else { return };
     let len = u16::try_from(packet.len()).expect("short");
-    let (head, src, dst) = match packet.first().map(|first| first >> 4) {
+    let (head, addrs) = match packet.first().map(|first| first >> 4) {
         Some(4) if packet.len() >= 40 => {
             packet[0] = 0x45;
             packet[2..4].copy_from_slice(&len.to_be_bytes());
@@ -52,19 +52,19 @@ fn repair(frame: &mut [u8]) {
             sum.add(&packet[..20]);
             packet[10..12].copy_from_slice(&sum.finish().to_be_bytes());
             let ip = |at: usize| <[u8; 4]>::try_from(&packet[at..at + 4]).expect("four").into();
-            (20, ip(12), ip(16))
+            (20, AddrPair::new(ip(12), ip(16)))
         }
         Some(6) if packet.len() >= 60 => {
             packet[4..6].copy_from_slice(&(len - 40).to_be_bytes());
             packet[6] = PROTOCOL_TCP;
             let ip = |at: usize| <[u8; 16]>::try_from(&packet[at..at + 16]).expect("sixteen").into();
-            (40, ip(8), ip(24))
+            (40, AddrPair::new(ip(8), ip(24)))
         }
         _ => return,
     };
     let segment = &mut packet[head..];
     segment[16..18].fill(0);
-    let mut sum = checksum::pseudo_header(src, dst, PROTOCOL_TCP, segment.len());
+    let mut sum = checksum::pseudo_header(&addrs.expect("one family"), PROTOCOL_TCP, segment.len());
     sum.add(segment);
     segment[16..18].copy_from_slice(&sum.finish().to_be_bytes());
 }

@@ -265,7 +265,7 @@ fn old_text_after_close_is_no_news() {
 fn what_the_user_leaves_when_it_closes_inside_its_callback_makes_a_reset() {
     let mut host = Host::established();
     let seg = pa(1, 1, 10);
-    let arrival = host.tcb.on_segment(seg.segment(), &mut host.lent.env());
+    let arrival = host.tcb.on_segment(&seg.segment(), &mut host.lent.env());
     assert_eq!(arrival.text.len(), 10);
     host.tcb.close(host.lent.now, &host.lent.config, &mut host.lent.counters);
     host.tcb.accept_text(&seg.text, 4, &mut host.lent.env());
@@ -297,7 +297,7 @@ fn a_close_while_kept_text_is_read_depends_on_how_much_is_left() {
 fn an_abort_inside_the_callback_leaves_nothing_running() {
     let mut host = Host::established();
     let seg = pa(1, 1, 10).with(Control::FIN);
-    host.tcb.on_segment(seg.segment(), &mut host.lent.env());
+    host.tcb.on_segment(&seg.segment(), &mut host.lent.env());
     host.tcb.abort(&mut host.lent.counters);
     assert!(!host.tcb.accept_text(&seg.text, 10, &mut host.lent.env()));
     host.drain();

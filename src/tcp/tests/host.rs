@@ -201,7 +201,7 @@ impl Host {
 
     pub fn arrive(&mut self, seg: &Segment<'_>) {
         let mut env = self.lent.env();
-        let arrival = self.tcb.on_segment(*seg, &mut env);
+        let arrival = self.tcb.on_segment(seg, &mut env);
         self.seen = Seen {
             dropped: arrival.dropped,
             reset: arrival.reset,
@@ -254,7 +254,7 @@ impl Host {
             let mut text = Vec::new();
             let (offset, len) = (out.text_offset, out.text_len);
             self.tcb.send_buf().slices(&self.lent.send, offset, len, |slice| text.extend_from_slice(slice));
-            self.sent.push_back(Sent { out, text });
+            self.sent.push_back(Sent::new(out, text));
         }
         panic!("sends without end");
     }

@@ -17,8 +17,7 @@ fn a_syn_offers_everything_and_a_plain_answer_takes_it_all_away() {
     assert!(syn.options.sack_permitted);
     assert_eq!(syn.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((5_000 + 7_000, 0)));
     assert_eq!(syn.wnd, u16::MAX, "not scaled");
-    let mut plain = sa().wnd(100);
-    plain.options.mss = None;
+    let plain = sa().wnd(100).option(|options| options.mss = None);
     host.recv(plain);
     let ack = host.expect("A 1+0 ack 1").out;
     assert_eq!(ack.options, crate::wire::TcpOptions::default());

@@ -186,7 +186,7 @@ impl Pair {
         let Some((half, sent_at)) = &mut end.half else { return };
         *sent_at = self.now;
         let out = half.syn_ack(&opening(ISNS[which], self.now), &end.options, &end.host.lent.config);
-        self.launch(which, Sent { out, text: vec![] });
+        self.launch(which, Sent::new(out, vec![]));
     }
 
     fn deliver(&mut self, to: usize, sent: &Sent) {
@@ -197,13 +197,13 @@ impl Pair {
             use TimeWaitVerdict::{Ack, Challenge, Restart};
             if matches!(time_wait.on_segment(&seg), Ack | Challenge | Restart) {
                 let out = time_wait.ack(7_000, now);
-                self.launch(to, Sent { out, text: vec![] });
+                self.launch(to, Sent::new(out, vec![]));
             }
             return;
         }
         if end.over.is_some() {
             if let Some(out) = crate::tcp::reset_for(&seg) {
-                self.launch(to, Sent { out, text: vec![] });
+                self.launch(to, Sent::new(out, vec![]));
             }
             return;
         }
@@ -229,7 +229,7 @@ impl Pair {
             end.host.arrive(&seg);
         }
         if let Some(out) = end.host.seen.reset {
-            self.launch(to, Sent { out, text: vec![] });
+            self.launch(to, Sent::new(out, vec![]));
         }
     }
 

@@ -33,13 +33,20 @@ pub struct Seg {
     pub ctl: Control,
     pub wnd: u16,
     pub up: u16,
-    pub options: TcpOptions,
+    pub options: Vec<u8>,
     pub text: Vec<u8>,
+}
+
+/// Options as they are on the wire.
+fn octets_of(options: &TcpOptions) -> Vec<u8> {
+    let mut octets = vec![0; options.len()];
+    options.emit(&mut octets);
+    octets
 }
 
 impl Seg {
     fn new(ctl: Control, seq: u32, ack: u32) -> Self {
-        let (wnd, up, options, text) = (u16::MAX, 0, TcpOptions::default(), Vec::new());
+        let (wnd, up, options, text) = (u16::MAX, 0, Vec::new(), Vec::new());
         Self { seq, ack, ctl, wnd, up, options, text }
     }
 
@@ -65,24 +72,27 @@ impl Seg {
         self
     }
 
-    pub fn mss(mut self, mss: u16) -> Self {
-        self.options.mss = Some(mss);
+    pub fn option(mut self, set: impl FnOnce(&mut TcpOptions)) -> Self {
+        let mut options = TcpOptions::parse(&self.options);
+        set(&mut options);
+        self.options = octets_of(&options);
         self
     }
 
-    pub fn scale(mut self, shift: u8) -> Self {
-        self.options.window_scale = Some(shift);
-        self
+    pub fn mss(self, mss: u16) -> Self {
+        self.option(|options| options.mss = Some(mss))
     }
 
-    pub fn stamp(mut self, val: u32) -> Self {
-        self.options.timestamps = Some(Timestamps { val, ecr: 0 });
-        self
+    pub fn scale(self, shift: u8) -> Self {
+        self.option(|options| options.window_scale = Some(shift))
     }
 
-    pub fn sack(mut self) -> Self {
-        self.options.sack_permitted = true;
-        self
+    pub fn stamp(self, val: u32) -> Self {
+        self.option(|options| options.timestamps = Some(Timestamps { val, ecr: 0 }))
+    }
+
+    pub fn sack(self) -> Self {
+        self.option(|options| options.sack_permitted = true)
     }
 
     pub fn segment(&self) -> Segment<'_> {
@@ -92,7 +102,8 @@ impl Seg {
             ctl: self.ctl,
             wnd: self.wnd,
             up: self.up,
-            options: self.options,
+            stamps: TcpOptions::timestamps(&self.options),
+            options: &self.options,
             text: &self.text,
         }
     }
@@ -137,10 +148,15 @@ pub fn ra(seq: u32, ack: u32) -> Seg {
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub out: Outgoing,
+    pub options: Vec<u8>,
     pub text: Vec<u8>,
 }
 
 impl Sent {
+    pub fn new(out: Outgoing, text: Vec<u8>) -> Self {
+        Self { out, options: octets_of(&out.options), text }
+    }
+
     /// In one line: control bits, first number and octets of text, acknowledgment.
     pub fn line(&self, iss: Seq, irs: Seq) -> String {
         let names = [
@@ -167,6 +183,7 @@ impl Sent {
 
     pub fn segment(&self) -> Segment<'_> {
         let Outgoing { seq, ack, ctl, wnd, options, .. } = self.out;
-        Segment { seq, ack, ctl, wnd, up: 0, options, text: &self.text }
+        let stamps = options.timestamps;
+        Segment { seq, ack, ctl, wnd, up: 0, stamps, options: &self.options, text: &self.text }
     }
 }
