@@ -8,6 +8,7 @@ use super::egress;
 use super::engine::Engine;
 use super::ingress::{self, Link, Packet, TcpPacket};
 use super::listener::ListenerId;
+use super::plain;
 use crate::base::{Counter, DropReason, FlowKey, Seq};
 use crate::tcp::{
     Arrival, Env, FlowOptions, HalfOpen, IcmpMeaning, Outgoing, Report, Segment, TimeWait, TimeWaitVerdict,
@@ -35,22 +36,35 @@ pub(super) use env;
 impl Engine {
     /// One frame; an error is why it went no further.
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
-        let packet = ingress::parse(frame, self.core.config.verify_checksums)?;
-        let key = match &packet {
-            Packet::Tcp(TcpPacket { key, .. }) | Packet::Icmp { key, .. } => key,
+        let verify = self.core.config.verify_checksums;
+        if let Some(packet) = plain::parse(frame, verify) {
+            return self.on_tcp(frame, &packet, app, tx);
+        }
+        let (key, meaning, seq) = match ingress::parse(frame, verify)? {
+            Packet::Tcp(packet) => return self.on_tcp(frame, &packet, app, tx),
+            Packet::Icmp { key, meaning, seq } => (key, meaning, seq),
         };
+        match self.core.find(&key, self.core.hash.flow(&key)) {
+            Some(Found::Flow(index)) => self.on_icmp(index, meaning, seq, app),
+            None if self.is_strays(&key) => self.hand_over(&key, frame, tx),
+            _ => Err(DropReason::IcmpUnmatched),
+        }
+    }
+
+    #[inline]
+    fn on_tcp(
+        &mut self,
+        frame: &[u8],
+        packet: &TcpPacket<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let TcpPacket { link, key, seg } = packet;
         let hash = self.core.hash.flow(key);
         let found = self.core.find(key, hash);
         if found.is_none() && self.is_strays(key) {
             return self.hand_over(key, frame, tx);
         }
-        let TcpPacket { link, key, seg } = match &packet {
-            Packet::Tcp(packet) => packet,
-            Packet::Icmp { meaning, seq, .. } => {
-                let Some(Found::Flow(index)) = found else { return Err(DropReason::IcmpUnmatched) };
-                return self.on_icmp(index, *meaning, *seq, app);
-            }
-        };
         self.core.counters.add(Counter::SegmentsIn);
         match found {
             Some(Found::Flow(index)) => self.on_flow(index, *link, seg, app, tx),

@@ -26,7 +26,7 @@ pub(super) enum Packet<'a> {
 }
 
 /// A segment, whose it is and where it came from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TcpPacket<'a> {
     pub link: Link,
     pub key: FlowKey,
@@ -38,12 +38,11 @@ pub(super) const fn header_octets(v4: bool) -> u16 {
     if v4 { 20 + 20 } else { 40 + 20 }
 }
 
-/// Reads one frame.
+/// Reads one frame, header by header.
 ///
 /// # Errors
 ///
 /// Why it goes no further.
-#[inline]
 pub(super) fn parse(frame: &[u8], verify_checksums: bool) -> Result<Packet<'_>, DropReason> {
     let eth = EthernetView::parse(frame)?;
     let link = Link { mac: eth.src, vlan: eth.vlan };
@@ -68,7 +67,6 @@ pub(super) fn parse(frame: &[u8], verify_checksums: bool) -> Result<Packet<'_>, 
     parse_icmp(&ip::parse(eth.ether_type, eth.payload)?)
 }
 
-#[inline]
 fn parse_tcp(link: Link, addrs: AddrPair, payload: &[u8], verify: bool) -> Result<Packet<'_>, DropReason> {
     let tcp = TcpView::parse(payload)?;
     if verify && !checksum::verify(&addrs, PROTOCOL_TCP, payload) {

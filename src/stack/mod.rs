@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | what the owner of an engine calls | `engine`, `batch`, `limits` |
 //! | what an application sees | `app`, `listener` |
-//! | frame in: checks, then to its connection | `ingress`, `arrive` |
+//! | frame in: checks, then to its connection | `ingress`, `plain`, `arrive` |
 //! | frame out: callbacks, output, ends | `serve`, `egress` |
 //! | tables | `core`, `flow_table`, `time_wait`, `wheel` |
 //! | addresses | `route`, `neighbour`, `ports`, `rss` |
@@ -21,6 +21,7 @@ mod ingress;
 mod limits;
 mod listener;
 mod neighbour;
+mod plain;
 mod ports;
 mod route;
 mod rss;

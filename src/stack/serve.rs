@@ -64,6 +64,9 @@ impl Engine {
     /// to: a writable user may resume reading, and whoever has read everything is told of the FIN.
     fn deliver(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
+        if slot.announced && !slot.tcb.may_have_news() {
+            return;
+        }
         if !slot.announced {
             if !matches!(slot.tcb.state(), State::SynReceived | State::SynSent) && slot.tcb.closed().is_none()
             {
@@ -112,8 +115,11 @@ impl Engine {
             slot.resolved = true;
         }
         for _ in 0..self.core.config.limits.output_burst {
-            let Some(frame) = tx.reserve() else { return Output::Full };
             let slot = self.core.flows.at_mut(index).expect("flows are freed only when served");
+            if !slot.tcb.may_have_output() {
+                return Output::Done;
+            }
+            let Some(frame) = tx.reserve() else { return Output::Full };
             let Some(out) = slot.tcb.poll_segment(&mut env!(self.core, self.recv)) else {
                 return Output::Done;
             };

@@ -108,6 +108,13 @@ impl Tcb {
         !self.paused && !self.reader_gone && self.recv_buf.unread() == 0 && self.closed.is_none()
     }
 
+    /// Whether [`Tcb::take_writable`], [`Tcb::has_readable`] or [`Tcb::take_fin`] may say yes: a cheap question
+    /// for the many times when none does.
+    #[inline]
+    pub const fn may_have_news(&self) -> bool {
+        self.wants_room || self.recv_buf.unread() > 0 || (self.rcv.fin.is_some() && !self.fin_told)
+    }
+
     /// Whether kept text may be delivered now.
     pub fn has_readable(&self) -> bool {
         !self.paused && self.has_unread()

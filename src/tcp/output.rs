@@ -11,6 +11,20 @@ use crate::base::{Counter, Instant, Seq};
 use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 impl Tcb {
+    /// Whether [`Tcb::poll_segment`] may have something to say. A cheap question for the many times when the
+    /// answer is no; a yes may turn out to be nothing, where a window or Nagle holds text back.
+    #[inline]
+    pub fn may_have_output(&self) -> bool {
+        if self.acks_owed > 0 || self.repair || self.force || self.keep_alive_due || self.closed.is_some() {
+            return true;
+        }
+        if !self.state.is_synchronized() {
+            return self.snd.cursor == self.snd.iss;
+        }
+        let fin = u32::from(matches!(self.fin, Fin::Queued | Fin::Sent));
+        self.snd.cursor != self.snd.una + self.send_buf.len() + fin
+    }
+
     /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
     pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.closed.is_some() {

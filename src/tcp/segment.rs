@@ -5,7 +5,7 @@ use crate::base::Seq;
 use crate::wire::{Control, TcpOptions, Timestamps};
 
 /// A segment received: SEG.SEQ, SEG.ACK, SEG.WND, SEG.UP and the control bits of RFC 9293 §3.3.1.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// SEG.SEQ: of the first octet, or of SYN.
     pub seq: Seq,

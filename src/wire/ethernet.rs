@@ -97,8 +97,11 @@ impl<'a> EthernetView<'a> {
 #[inline]
 pub fn emit(out: &mut [u8], dst: Mac, src: Mac, vlan: Option<u16>, ether_type: u16) -> usize {
     let outer_type = if vlan.is_some() { ETHER_TYPE_VLAN } else { ether_type };
-    let header = Header { dst, src, ether_type: outer_type.into() };
-    header.write_to_prefix(out).expect("the caller leaves room for an Ethernet header");
+    // In place: put together elsewhere and then copied, it would be read before its parts have settled.
+    let (header, _) = Header::mut_from_prefix(out).expect("the caller leaves room for an Ethernet header");
+    header.dst = dst;
+    header.src = src;
+    header.ether_type = outer_type.into();
     let Some(vid) = vlan else { return HEADER_LEN };
     let tag = VlanTag { tci: (vid & VID_MASK).into(), ether_type: ether_type.into() };
     tag.write_to_prefix(&mut out[HEADER_LEN..]).expect("the caller leaves room for a VLAN tag");

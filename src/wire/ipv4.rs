@@ -146,11 +146,11 @@ impl<'a> Ipv4View<'a> {
         }
         let (src, dst) = (header.src(), header.dst());
         // RFC 9293 MUST-63.
-        if !is_one_host(src) {
+        if !is_one_host(src.to_bits()) {
             return Err(DropReason::BadSource);
         }
         // RFC 9293 MUST-57.
-        if !is_one_host(dst) {
+        if !is_one_host(dst.to_bits()) {
             return Err(DropReason::NotOurAddress);
         }
         Ok(Self { header, src, dst, protocol: header.protocol, payload })
@@ -189,17 +189,17 @@ pub fn emit(out: &mut [u8], fields: &Ipv4Fields) -> usize {
     let (src, dst) = (u32::from_ne_bytes(fields.src.octets()), u32::from_ne_bytes(fields.dst.octets()));
     let first = u32::from_be_bytes([0x45, fields.dscp << 2 | fields.ecn & 3, 0, 0]) | u32::from(total_len);
     let hops = u32::from_be_bytes([fields.ttl, fields.protocol, 0, 0]);
-    let mut words = [first.to_be(), u32::from(DONT_FRAGMENT).to_be(), hops.to_be(), src, dst];
-    let checksum = Sum::of_words(words).finish();
-    words[2] = (hops | u32::from(checksum)).to_be();
+    let (first, flags) = (first.to_be(), u32::from(DONT_FRAGMENT).to_be());
+    let checksum = Sum::of_words([first, flags, hops.to_be(), src, dst]).finish();
+    let words = [first, flags, (hops | u32::from(checksum)).to_be(), src, dst];
     words.write_to_prefix(out).expect("the caller leaves room for an IPv4 header");
     HEADER_LEN
 }
 
-/// Whether `addr` may name a single host: neither group, nor all hosts, nor nobody.
-const fn is_one_host(addr: Ipv4Addr) -> bool {
-    let bits = addr.to_bits();
-    !(bits >> 28 == 0xe || bits == u32::MAX || bits == 0)
+/// Whether the address of these bits may name a single host: neither group, nor all hosts, nor nobody.
+#[inline]
+pub const fn is_one_host(bits: u32) -> bool {
+    matches!(bits, 1..=0xdfff_ffff | 0xf000_0000..=0xffff_fffe)
 }
 
 #[cfg(test)]

@@ -76,6 +76,9 @@ impl TcpOptions {
     /// Every octet string means something, maybe nothing: unknown options are stepped over (RFC 9293
     /// MUST-6), and a length that is not possible ends the matter, not the segment (MUST-7).
     pub fn parse(bytes: &[u8]) -> Self {
+        if let Some(options) = Self::parse_linux_syn(bytes) {
+            return options;
+        }
         let mut options = Self::default();
         for_each(bytes, |kind, value| options.take(kind, value));
         options
@@ -93,7 +96,40 @@ impl TcpOptions {
         }
     }
 
+    /// The options of nearly every SYN, as Linux lays them out and so do we.
+    fn parse_linux_syn(bytes: &[u8]) -> Option<Self> {
+        let &[
+            MSS,
+            4,
+            high,
+            low,
+            SACK_PERMITTED,
+            2,
+            TIMESTAMPS,
+            10,
+            ref stamps @ ..,
+            NOP,
+            WINDOW_SCALE,
+            3,
+            shift,
+        ] = <&[u8; 20]>::try_from(bytes).ok()?
+        else {
+            return None;
+        };
+        let mss = u16::from_be_bytes([high, low]);
+        Some(Self {
+            mss: (mss != 0).then_some(mss),
+            window_scale: Some(shift.min(WINDOW_SCALE_MAX)),
+            sack_permitted: true,
+            timestamps: Timestamps::parse(stamps),
+            sack: SackBlocks::default(),
+        })
+    }
+
     fn parse_timestamps(bytes: &[u8]) -> Option<Timestamps> {
+        if let Some(options) = Self::parse_linux_syn(bytes) {
+            return options.timestamps;
+        }
         let mut found = None;
         for_each(bytes, |kind, value| {
             if kind == TIMESTAMPS {
@@ -436,12 +472,27 @@ mod tests {
         }
 
         #[test]
-        fn the_short_cut_leads_to_the_same(
+        fn the_short_cuts_lead_to_the_same(
             head in prop_oneof![Just([1u8, 1, 8, 10]), any::<[u8; 4]>()],
             tail in prop::collection::vec(any::<u8>(), 0..16),
         ) {
             let octets = [&head[..], &tail].concat();
             prop_assert_eq!(TcpOptions::timestamps(&octets), TcpOptions::parse(&octets).timestamps);
+        }
+
+        #[test]
+        fn the_short_cut_for_a_syn_reads_what_is_there(
+            mss: [u8; 2], stamps: [u8; 8], shift: u8, change in prop::option::of((0usize..20, any::<u8>())),
+        ) {
+            let mut octets = [2, 4, mss[0], mss[1], 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, shift];
+            octets[8..16].copy_from_slice(&stamps);
+            if let Some((at, octet)) = change {
+                octets[at] = octet;
+            }
+            let mut each = TcpOptions::default();
+            for_each(&octets, |kind, value| each.take(kind, value));
+            prop_assert_eq!(TcpOptions::parse(&octets), each);
+            prop_assert_eq!(TcpOptions::timestamps(&octets), each.timestamps);
         }
     }
 }
