@@ -99,6 +99,10 @@ impl SendBuf {
             return;
         }
         let (from, to) = (self.start + offset, self.start + offset + len);
+        if to <= pool.chunk_len() {
+            // All of it lies in the first chunk: short messages need no cursor.
+            return visit(&pool.chunk(self.head)[from as usize..to as usize]);
+        }
         let is_new = self.newest.chunk == NONE || self.newest.is_before(from);
         let cursor = if is_new { self.newest } else { self.again };
         let mut at = cursor.seek(pool, self.head, from);
