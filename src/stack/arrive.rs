@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::app::{App, Flow};
-use super::batch::TxBatch;
+use super::batch::{RxBatch, TxBatch};
 use super::core::{FlowSlot, Found, HalfOpenSlot, path};
 use super::egress;
 use super::engine::Engine;
@@ -33,7 +33,22 @@ macro_rules! env {
 }
 pub(super) use env;
 
+/// Frames whose records are asked for together.
+pub(super) const LOOK_AHEAD: usize = 32;
+
 impl Engine {
+    /// Reads the table and then the records for the frames of `rx` from `first` on, so that the processor waits
+    /// for all of them at once and not for each in turn.
+    pub(super) fn look_ahead<R: RxBatch + ?Sized>(&self, rx: &R, first: usize) {
+        let mut found = [None; LOOK_AHEAD];
+        for (i, found) in (first..rx.len()).zip(&mut found) {
+            let key = plain::key(rx.frame(i));
+            *found = key.and_then(|key| self.core.table.first(self.core.hash.flow(&key)));
+        }
+        let read = found.into_iter().flatten().fold(0, |read, value| read ^ self.core.read(value));
+        ::core::hint::black_box(read);
+    }
+
     /// One frame; an error is why it went no further.
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
         let verify = self.core.config.verify_checksums;

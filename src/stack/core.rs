@@ -187,6 +187,15 @@ impl Core {
         self.table.find(hash, same).map(Found::from_value)
     }
 
+    /// Some word of the record that a value of the table names, which brings it into the cache.
+    pub fn read(&self, value: u32) -> u64 {
+        match Found::from_value(value) {
+            Found::Flow(index) => self.flows.at(index).map_or(0, |slot| slot.hash),
+            Found::HalfOpen(index) => self.half_open.at(index).map_or(0, |slot| slot.hash),
+            Found::TimeWait(index) => self.time_wait.at(index).map_or(0, |slot| slot.hash),
+        }
+    }
+
     /// The wheel's node of a half-open connection.
     pub fn half_open_node(&self, index: u32) -> u32 {
         self.config.limits.flows_max + index

@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 
 use super::app::{App, Cx};
+use super::arrive::LOOK_AHEAD;
 use super::batch::{RxBatch, TxBatch};
 use super::core::{Core, EngineConfig, Found};
 use super::listener::{Listen, ListenError, ListenerId};
@@ -23,6 +24,9 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Entries in the tables from which on looking ahead costs less than waiting for memory.
+    const OUTGROWS_CACHES: u32 = 1 << 16;
+
     /// Allocates everything.
     pub fn new(config: EngineConfig, now: Instant) -> Self {
         let limits = config.limits;
@@ -47,6 +51,9 @@ impl Engine {
     ) {
         self.core.now = now;
         for i in 0..rx.len() {
+            if i % LOOK_AHEAD == 0 && self.core.table.len() >= Self::OUTGROWS_CACHES {
+                self.look_ahead(rx, i);
+            }
             let frame = rx.frame(i);
             self.core.counters.add(Counter::FramesIn);
             self.core.counters.add_n(Counter::OctetsIn, frame.len() as u64);

@@ -11,6 +11,15 @@ const TCP: usize = IP + ipv4::HEADER_LEN;
 /// Octets of headers up to TCP's options.
 const HEADERS: usize = TCP + tcp::HEADER_LEN;
 
+/// Whose segment a frame of this kind may be; nothing is verified.
+pub(super) fn key(frame: &[u8]) -> Option<FlowKey> {
+    let head = frame.first_chunk::<HEADERS>()?;
+    let is_plain = head[12..IP + 1] == [8, 0, 0x45] && head[IP + 9] == PROTOCOL_TCP;
+    let [src, dst] = [IP + 12, IP + 16].map(|at| [head[at], head[at + 1], head[at + 2], head[at + 3]].into());
+    let [remote_port, local_port] = [TCP, TCP + 2].map(|at| u16::from_be_bytes([head[at], head[at + 1]]));
+    is_plain.then_some(FlowKey { addrs: AddrPair::V4 { local: dst, remote: src }, local_port, remote_port })
+}
+
 /// Reads a frame of this kind that has nothing wrong with it.
 ///
 /// `None` for every other: whatever is right or wrong about those is found out header by header. All is
@@ -137,7 +146,9 @@ mod tests {
             };
             // Other frames that are valid, tagged or with IP options, are left to the parsers.
             let is_of_this_kind = octets.get(12..15) == Some(&[8, 0, 0x45]);
-            prop_assert_eq!(parse(&octets, verify), each.filter(|_| is_of_this_kind));
+            let packet = parse(&octets, verify);
+            prop_assert_eq!(packet, each.filter(|_| is_of_this_kind));
+            prop_assert!(packet.is_none_or(|packet| key(&octets) == Some(packet.key)));
         }
     }
 }
