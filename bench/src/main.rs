@@ -1,11 +1,18 @@
 //! Benchmarks of the engine in memory: `cargo run --release -p ringroad-bench -- engine --profile crr`.
-#![forbid(unsafe_code)]
 
+mod allocations;
 mod engine;
+mod environment;
+mod pair;
+mod threads;
+mod workload;
 
 use clap::{Parser, Subcommand};
 
-/// What ringroad's engine costs without the kernel.
+/// What ringroad's engine costs without the kernel, and in what.
+///
+/// Each command prints its result and, with --json, writes it to a file together with the machine and the
+/// compiler it comes from. Build with --release, and measure on a quiet machine.
 #[derive(Debug, Parser)]
 #[command(name = "ringroad-bench", version)]
 struct Cli {
@@ -15,7 +22,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Two engines on one thread, joined by a wire in memory
+    /// Time of a connection, a request and a segment: two engines joined by a wire in memory
     Engine(engine::Args),
 }
 

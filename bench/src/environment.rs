@@ -1,0 +1,74 @@
+//! What a result depends on: the machine, the compiler, and memory as the kernel counts it.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+
+/// Where a result comes from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Environment {
+    cpu: String,
+    cores: usize,
+    memory_bytes: u64,
+    kernel: String,
+    transparent_huge_pages: String,
+    rustc: &'static str,
+}
+
+impl Environment {
+    /// This machine; what it does not tell stays empty.
+    pub fn read() -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            cpu: field(&text("/proc/cpuinfo"), "model name").unwrap_or_default().to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: field(&text("/proc/meminfo"), "MemTotal").and_then(kilobytes).unwrap_or_default(),
+            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            transparent_huge_pages: bracketed(&text("/sys/kernel/mm/transparent_hugepage/enabled")),
+            rustc: env!("BENCH_RUSTC"),
+        }
+    }
+}
+
+/// Writes `report` to the file that `--json` names, if any.
+pub fn write_json(path: Option<&PathBuf>, report: &impl Serialize) -> anyhow::Result<()> {
+    let Some(path) = path.map(PathBuf::as_path) else { return Ok(()) };
+    let cannot = |path: &Path| format!("cannot write {}", path.display());
+    fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| cannot(path))
+}
+
+/// The value of the first line `name: value`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+}
+
+/// Octets of a value such as `12 kB`.
+fn kilobytes(value: &str) -> Option<u64> {
+    let number: u64 = value.strip_suffix("kB")?.trim().parse().ok()?;
+    number.checked_mul(1_024)
+}
+
+/// The choice that is in force, out of `always [madvise] never`.
+fn bracketed(text: &str) -> String {
+    let inside = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    inside.map(|(choice, _)| choice.to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_writes_is_understood() {
+        let text = "MemTotal:       24684012 kB\nMemAvailable:   12 kB\nOdd: 7\n";
+        assert_eq!(field(text, "MemAvailable").and_then(kilobytes), Some(12 * 1_024));
+        assert_eq!(field(text, "Odd").and_then(kilobytes), None, "no unit");
+        assert_eq!(field(text, "Mem"), None, "only part of a name");
+        assert_eq!(bracketed("always [madvise] never\n"), "madvise");
+        assert_eq!(bracketed(""), "");
+    }
+}
