@@ -1,6 +1,7 @@
 //! Benchmarks of the engine in memory: `cargo run --release -p ringroad-bench -- engine --profile crr`.
 
 mod allocations;
+mod compare;
 mod engine;
 mod environment;
 mod pair;
@@ -24,10 +25,13 @@ struct Cli {
 enum Command {
     /// Time of a connection, a request and a segment: two engines joined by a wire in memory
     Engine(engine::Args),
+    /// Short connections against smoltcp and the kernel's loopback, with ratios
+    Compare(compare::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Engine(args) => engine::run(&args),
+        Command::Compare(args) => compare::run(&args),
     }
 }

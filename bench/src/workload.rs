@@ -48,6 +48,11 @@ impl Client {
         Self { profile, connections, exchanged: 0, closed: 0, failed: 0, refused: None }
     }
 
+    /// Connections that have ended.
+    pub const fn closed(&self) -> u64 {
+        self.closed
+    }
+
     /// Fails when a connection did, for then something else was measured.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(self.failed == 0, "{} connections failed", self.failed);
