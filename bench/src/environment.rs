@@ -33,6 +33,19 @@ impl Environment {
     }
 }
 
+/// Memory that could be used without swapping, octets.
+pub fn available_bytes() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    field(&text, "MemAvailable").and_then(kilobytes).context("/proc/meminfo has no MemAvailable")
+}
+
+/// Memory that this process has in RAM now, octets. Some kernels count in lots of a few hundred pages.
+pub fn resident_bytes() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm")?;
+    let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    Ok(pages.context("/proc/self/statm has no second number")? * rustix::param::page_size() as u64)
+}
+
 /// Writes `report` to the file that `--json` names, if any.
 pub fn write_json(path: Option<&PathBuf>, report: &impl Serialize) -> anyhow::Result<()> {
     let Some(path) = path.map(PathBuf::as_path) else { return Ok(()) };
@@ -70,5 +83,14 @@ mod tests {
         assert_eq!(field(text, "Mem"), None, "only part of a name");
         assert_eq!(bracketed("always [madvise] never\n"), "madvise");
         assert_eq!(bracketed(""), "");
+    }
+
+    #[test]
+    fn memory_in_use_is_seen_to_grow() {
+        let before = resident_bytes().expect("statm");
+        let octets = std::hint::black_box(vec![1u8; 64 << 20]);
+        let grown = resident_bytes().expect("statm").saturating_sub(before);
+        assert!(grown > 32 << 20, "{grown} of {} octets", octets.len());
+        assert!(available_bytes().expect("meminfo") > 0);
     }
 }

@@ -1,10 +1,13 @@
 //! Benchmarks of the engine in memory: `cargo run --release -p ringroad-bench -- engine --profile crr`.
 
 mod allocations;
+mod child;
 mod compare;
 mod engine;
 mod environment;
+mod memory;
 mod pair;
+mod peer;
 mod threads;
 mod workload;
 
@@ -27,11 +30,14 @@ enum Command {
     Engine(engine::Args),
     /// Short connections against smoltcp and the kernel's loopback, with ratios
     Compare(compare::Args),
+    /// Resident memory of an idle connection, a half-open one, and a TIME-WAIT record
+    Memory(memory::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Engine(args) => engine::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Memory(args) => memory::run(&args),
     }
 }
