@@ -8,6 +8,7 @@ mod environment;
 mod memory;
 mod pair;
 mod peer;
+mod scale;
 mod threads;
 mod workload;
 
@@ -32,6 +33,8 @@ enum Command {
     Compare(compare::Args),
     /// Resident memory of an idle connection, a half-open one, and a TIME-WAIT record
     Memory(memory::Args),
+    /// Cost of a segment with 1,000 to 10,000,000 connections open and traffic on all of them
+    Scale(scale::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,5 +42,6 @@ fn main() -> anyhow::Result<()> {
         Command::Engine(args) => engine::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Memory(args) => memory::run(&args),
+        Command::Scale(args) => scale::run(&args),
     }
 }

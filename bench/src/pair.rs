@@ -117,6 +117,11 @@ impl<C: App, S: App> Pair<C, S> {
         self.client.engine.start(self.now, &mut self.client.app, &mut self.up);
     }
 
+    /// [`App::on_wake`] of the client.
+    pub fn wake_client(&mut self) {
+        self.client.engine.wake(self.now, &mut self.client.app, &mut self.up);
+    }
+
     /// What is on the wire arrives, what is due is done, first at the server and then at the client.
     pub fn turn(&mut self) {
         let Self { client, server, up, down, now } = self;
