@@ -8,8 +8,10 @@ mod environment;
 mod memory;
 mod pair;
 mod peer;
+mod random;
 mod scale;
 mod threads;
+mod wheel;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
     Memory(memory::Args),
     /// Cost of a segment with 1,000 to 10,000,000 connections open and traffic on all of them
     Scale(scale::Args),
+    /// Time of setting, cancelling and expiring a deadline with ten million armed
+    Wheel(wheel::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,5 +47,6 @@ fn main() -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Scale(args) => scale::run(&args),
+        Command::Wheel(args) => wheel::run(&args),
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::child;
 use crate::environment::{Environment, available_bytes, resident_bytes, write_json};
 use crate::pair::{Host, Pair, SERVER, START};
+use crate::random::shuffle;
 use crate::workload::{MESSAGE, Server, flow_options};
 
 const COUNTS: [u32; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
@@ -334,14 +335,6 @@ fn measure(args: &Args) -> anyhow::Result<Row> {
     })
 }
 
-/// Any order is as likely as any other.
-fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
-    for last in (1..items.len()).rev() {
-        let bound = u32::try_from(last + 1).expect("connections are counted in 32 bits");
-        items.swap(last, rng.below(bound) as usize);
-    }
-}
-
 /// The mean position, weighted by what is there.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
 fn mean(histogram: &[u64]) -> Option<f64> {
@@ -417,16 +410,6 @@ mod tests {
         assert_eq!(too_many(1_000_000, 500.0, 2 << 30), None);
         let why = too_many(10_000_000, 500.0, 2 << 30).expect("ten times as much does not fit");
         assert!(why.contains("2048 MB are available"), "{why}");
-    }
-
-    #[test]
-    fn a_shuffle_keeps_everything_and_moves_most_of_it() {
-        let mut items: Vec<u32> = (0..1_000).collect();
-        shuffle(&mut items, &mut Rng::new(7));
-        let stayed = items.iter().zip(0..).filter(|&(&item, at)| item == at).count();
-        assert!(stayed < 20, "{stayed} stayed");
-        items.sort_unstable();
-        assert!(items.into_iter().eq(0..1_000));
     }
 
     #[test]

@@ -36,3 +36,4 @@ pub use limits::Limits;
 pub use listener::{Listen, ListenError, ListenerId};
 pub use route::{NextHop, Route, Routes};
 pub use rss::Owners;
+pub use wheel::Wheel;
