@@ -4,8 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
+
+/// Memory that is left to the machine, octets.
+pub const SPARE: u64 = 512 << 20;
 
 /// Where a result comes from.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +40,13 @@ impl Environment {
 pub fn available_bytes() -> anyhow::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     field(&text, "MemAvailable").and_then(kilobytes).context("/proc/meminfo has no MemAvailable")
+}
+
+/// Fails when less than [`SPARE`] is left, after `done` of `count` were made.
+pub fn check_spare(done: u32, count: u32) -> anyhow::Result<()> {
+    let spare = available_bytes()?;
+    ensure!(spare > SPARE, "memory is short after {done} of {count}: {} MB are left", spare >> 20);
+    Ok(())
 }
 
 /// Memory that this process has in RAM now, octets. Some kernels count in lots of a few hundred pages.

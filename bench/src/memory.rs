@@ -14,14 +14,12 @@ use ringroad::tcp::{FlowOptions, KeepAlive, TcpConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::child;
-use crate::environment::{Environment, available_bytes, resident_bytes, write_json};
+use crate::environment::{Environment, check_spare, resident_bytes, write_json};
 use crate::pair::{FRAME_LEN, START, TIMER_BUDGET, config};
 use crate::peer::{self, Family, PORT};
 
 /// Frames of one turn.
 const BATCH: u32 = 64;
-/// A child that leaves less memory than that to the machine gives up.
-const SPARE: u64 = 512 << 20;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "One engine, made for exactly so many, is fed with the frames of a peer that keeps \
@@ -172,8 +170,7 @@ fn fill(case: Case, family: Family, count: u32, wires: &mut [MemoryWire; 2]) -> 
     let mut feed = Feed { engine, app: Quiet { closes: case == Case::TimeWait }, wires, now: START };
     for first in (0..count).step_by(BATCH as usize) {
         if first % (BATCH << 12) == 0 {
-            let spare = available_bytes()?;
-            ensure!(spare > SPARE, "memory is short after {first} of {count}: {} MB are left", spare >> 20);
+            check_spare(first, count)?;
         }
         feed.open(family, first..count.min(first + BATCH), case != Case::HalfOpen)?;
     }

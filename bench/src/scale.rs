@@ -1,30 +1,23 @@
 //! Cost of a segment as open connections grow from a thousand to ten million.
 #![forbid(unsafe_code)]
 
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::time::{Duration, Instant as WallClock};
+mod traffic;
 
-use anyhow::{Context, ensure};
+use std::path::PathBuf;
+use std::time::Instant as WallClock;
+
+use anyhow::Context;
 use comfy_table::{CellAlignment, Table};
-use ringroad::base::{Counter, FlowId, Rng};
-use ringroad::stack::{App, Connect, ConnectError, Cx, Flow, Limits};
-use ringroad::tcp::{CloseReason, FlowOptions, KeepAlive, TcpConfig};
+use ringroad::base::FlowId;
 use serde::{Deserialize, Serialize};
 
 use crate::child;
-use crate::environment::{Environment, available_bytes, resident_bytes, write_json};
-use crate::pair::{Host, Pair, SERVER, START};
-use crate::random::shuffle;
-use crate::workload::{MESSAGE, Server, flow_options};
+use crate::environment::{Environment, SPARE, available_bytes, resident_bytes, write_json};
+use traffic::Bench;
 
 const COUNTS: [u32; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-/// The server's ports: enough that each has source ports to spare for its share of the connections.
-const PORTS: RangeInclusive<u16> = 1_024..=2_047;
 /// Octets that a connection's end is supposed to take until one was measured.
 const BYTES_SUPPOSED: f64 = 1_024.0;
-/// Memory that is left to the machine.
-const SPARE: u64 = 512 << 20;
 /// How often the cost at a thousand connections the cost at ten million may be.
 const GOAL: f64 = 3.0;
 
@@ -150,155 +143,6 @@ fn in_child(args: &Args, connections: u32) -> anyhow::Result<Row> {
     child::run(&arguments)
 }
 
-/// What the client does when it is woken.
-#[derive(Clone, Copy, Debug)]
-enum Task {
-    Open(u32),
-    Ask(u32),
-}
-
-/// Opens connections, and sends on those that it is told to.
-struct Client {
-    task: Task,
-    opened: u32,
-    /// In the order of requests.
-    flows: Vec<FlowId>,
-    next: usize,
-    replies: u64,
-    failed: Option<CloseReason>,
-    refused: Option<ConnectError>,
-}
-
-impl Client {
-    fn open(&mut self, cx: &mut Cx<'_>) {
-        let ports = u32::from(PORTS.end() - PORTS.start()) + 1;
-        let port = PORTS.start() + u16::try_from(self.opened % ports).expect("below the number of ports");
-        let connect = Connect { remote: (SERVER, port).into(), local: None, options: options(), user: 0 };
-        self.refused = self.refused.or(cx.connect(&connect).err());
-        self.opened += 1;
-    }
-
-    fn ask(&mut self, cx: &mut Cx<'_>) {
-        let id = self.flows[self.next];
-        self.next = (self.next + 1) % self.flows.len();
-        if let Some(mut flow) = cx.flow(id) {
-            flow.send(&MESSAGE);
-        }
-    }
-}
-
-impl App for Client {
-    fn on_wake(&mut self, cx: &mut Cx<'_>) {
-        match self.task {
-            Task::Open(n) => (0..n).for_each(|_| self.open(cx)),
-            Task::Ask(n) => (0..n).for_each(|_| self.ask(cx)),
-        }
-    }
-
-    fn on_connect(&mut self, flow: &mut Flow<'_>) {
-        self.flows.push(flow.id());
-    }
-
-    fn on_data(&mut self, _flow: &mut Flow<'_>, data: &[u8]) -> usize {
-        self.replies += 1;
-        data.len()
-    }
-
-    fn on_close(&mut self, _flow: &mut Flow<'_>, why: CloseReason) {
-        self.failed = Some(why);
-    }
-}
-
-fn options() -> FlowOptions {
-    FlowOptions { keep_alive: Some(KeepAlive::default()), ..flow_options() }
-}
-
-/// Both ends, and the clock they run on.
-struct Bench {
-    pair: Pair<Client, Server>,
-    clock: WallClock,
-}
-
-impl Bench {
-    fn new(connections: u32, batch: u32) -> anyhow::Result<Self> {
-        let limits = Limits {
-            flows_max: connections,
-            half_open_max: batch * 4,
-            time_wait_max: 1_024,
-            ..Limits::default()
-        };
-        let tcp = TcpConfig { delayed_ack: Duration::ZERO, ..TcpConfig::default() };
-        let flows = Vec::with_capacity(usize::try_from(connections)?);
-        let client = Client {
-            task: Task::Open(0),
-            opened: 0,
-            flows,
-            next: 0,
-            replies: 0,
-            failed: None,
-            refused: None,
-        };
-        let client = Host::client(client, limits, tcp);
-        let server = Host::server(Server { echoes: true }, limits, tcp, PORTS, options())?;
-        Ok(Self { pair: Pair::new(client, server, usize::try_from(batch)?), clock: WallClock::now() })
-    }
-
-    /// Turns until nothing is on the wire any more.
-    fn wake(&mut self, task: Task) {
-        self.pair.client.app.task = task;
-        self.pair.now = START + self.clock.elapsed();
-        self.pair.wake_client();
-        loop {
-            self.pair.turn();
-            if self.pair.is_quiet() {
-                return;
-            }
-        }
-    }
-
-    fn open(&mut self, connections: u32, batch: u32) -> anyhow::Result<()> {
-        for first in (0..connections).step_by(usize::try_from(batch)?) {
-            if first % (batch << 14) == 0 {
-                let spare = available_bytes()?;
-                ensure!(
-                    spare > SPARE,
-                    "memory is short after {first} connections: {} MB are left",
-                    spare >> 20
-                );
-            }
-            self.wake(Task::Open(batch.min(connections - first)));
-        }
-        self.check()?;
-        let got = [self.pair.client.engine.flow_count(), self.pair.server.engine.flow_count()];
-        ensure!(got == [connections; 2], "{got:?} of {connections} connections are open");
-        Ok(())
-    }
-
-    fn ask(&mut self, exchanges: u64, batch: u32) -> anyhow::Result<()> {
-        let until = self.pair.client.app.replies + exchanges;
-        while self.pair.client.app.replies < until {
-            let before = self.pair.client.app.replies;
-            self.wake(Task::Ask(batch));
-            ensure!(self.pair.client.app.replies > before, "a whole batch of requests stayed unanswered");
-        }
-        self.check()
-    }
-
-    fn check(&self) -> anyhow::Result<()> {
-        let Client { failed, refused, .. } = &self.pair.client.app;
-        ensure!(refused.is_none(), "a connection could not be opened: {refused:?}");
-        ensure!(failed.is_none(), "a connection ended: {failed:?}");
-        Ok(())
-    }
-
-    /// Segments sent and received, replies, retransmissions.
-    fn counts(&self) -> [u64; 3] {
-        let client = &self.pair.client;
-        let segments = client.count(Counter::SegmentsOut) + client.count(Counter::SegmentsIn);
-        [segments, client.app.replies, client.count(Counter::Retransmits)]
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
 fn measure(args: &Args) -> anyhow::Result<Row> {
     let (connections, batch) = (args.max, args.batch.min(args.max));
@@ -312,7 +156,7 @@ fn measure(args: &Args) -> anyhow::Result<Row> {
     let list = u64::from(connections) * size_of::<FlowId>() as u64;
     let grown = resident_bytes()?.saturating_sub(resident + list);
 
-    shuffle(&mut bench.pair.client.app.flows, &mut Rng::new(1));
+    bench.shuffle();
     bench.ask(args.exchanges / 4, batch)?;
     let before = bench.counts();
     let start = WallClock::now();
@@ -320,7 +164,7 @@ fn measure(args: &Args) -> anyhow::Result<Row> {
     let seconds = start.elapsed().as_secs_f64();
     let after = bench.counts();
     let [segments, replies, retransmits] = std::array::from_fn(|i| after[i] - before[i]);
-    let probe_histogram = bench.pair.probe_histogram();
+    let probe_histogram = bench.probe_histogram();
     Ok(Row {
         connections,
         ns_per_segment: seconds * 1e9 / segments as f64,
