@@ -1,47 +1,63 @@
-//! Two engines on one thread, joined by a wire in memory, checksums computed and verified.
+//! Two engines exchange frames in memory, checksums computed and verified, on one thread or on two.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant as WallClock};
+use std::time::Instant as WallClock;
 
-use anyhow::{Context, ensure};
-use clap::ValueEnum;
-use ringroad::base::{Counter, HashKey, Instant};
-use ringroad::io::memory::MemoryWire;
-use ringroad::stack::{
-    App, Connect, Cx, Engine, EngineConfig, Flow, Limits, Listen, Owners, Route, Routes, RxBatch,
-};
-use ringroad::tcp::{CloseReason, FlowOptions, TcpConfig};
-use ringroad::wire::Mac;
+use anyhow::ensure;
 use serde::Serialize;
 
-/// What connections are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Profile {
-    /// Connect, one request, one reply, close.
-    Crr,
-    /// Requests and replies on open connections.
-    Rr,
-    /// As much text as goes through, from client to server.
-    Bulk,
-}
+use crate::environment::{Environment, write_json};
+use crate::pair::Pair;
+use crate::threads;
+use crate::workload::{self, Client, Profile, Progress, Server};
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "One thread runs both engines in turns, in virtual time, so every run sends the same \
+    segments. Two threads, each pinned to a core of its own, run one engine each on a real clock.\n\n\
+    Times are processor time, so of both threads together: ns_per_connection is what one side spends on a \
+    connection, ns_per_segment what it takes to send a segment and to receive it. allocations are those \
+    per connection, exchange or megabyte while measuring; probe_histogram says how many entries of both \
+    flow tables are 0, 1, 2, ... slots from where they belong, the last number all that are farther.\n\n\
+    Example: ringroad-bench engine --profile crr --connections 1000 --json crr.json"
+)]
 pub struct Args {
     /// What connections are for
     #[arg(long, value_enum, default_value = "crr")]
-    profile: Profile,
+    pub profile: Profile,
     /// Connections at a time
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    connections: u32,
-    /// Exchanges, or for bulk megabytes, to measure
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    count: u64,
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub connections: u32,
+    /// Connections (crr), exchanges (rr) or megabytes (bulk) to measure, after a tenth of that as warm-up
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// 1: both engines on one; 2: one each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub threads: u32,
+    /// Frames that an engine reads, and may send, in one turn: as the batch of an interface's ring
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
     /// Write the result as one JSON object to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+impl Args {
+    /// Exchanges before measuring.
+    pub fn warm_up(&self) -> u64 {
+        (self.count / 10).max(1)
+    }
+}
+
+/// What was done in how long.
+#[derive(Debug)]
+pub struct Measured {
+    pub seconds: f64,
+    pub progress: Progress,
+    pub probe_histogram: Vec<u64>,
+    /// Whether threads had cores of their own.
+    pub pinned: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,217 +65,131 @@ struct Report {
     profile: Profile,
     connections: u32,
     threads: u32,
-    /// One side; `None` where connections stay open.
+    pinned: bool,
+    batch: u32,
+    /// `None` where connections stay open, as the next.
     ns_per_connection: Option<f64>,
     segments_per_connection: Option<f64>,
     ns_per_segment: f64,
     connections_per_second: f64,
     requests_per_second: f64,
     bytes_per_second: f64,
-}
-
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-const PORT: u16 = 80;
-const MESSAGE: [u8; 64] = [7; 64];
-const BULK: [u8; 16 * 1024] = [7; 16 * 1024];
-
-struct Client {
-    profile: Profile,
-    connections: u32,
-    exchanged: u64,
-    closed: u64,
-}
-
-impl Client {
-    fn connect(cx: &mut Cx<'_>) {
-        let options = FlowOptions { nagle: false, ..FlowOptions::default() };
-        let connect = Connect { remote: (SERVER, PORT).into(), local: None, options, user: 0 };
-        cx.connect(&connect).expect("there are ports enough: TIME-WAIT is short here");
-    }
-
-    fn fill(flow: &mut Flow<'_>) {
-        while flow.send(&BULK) == BULK.len() {}
-    }
-}
-
-impl App for Client {
-    fn on_start(&mut self, cx: &mut Cx<'_>) {
-        (0..self.connections).for_each(|_| Self::connect(cx));
-    }
-
-    fn on_connect(&mut self, flow: &mut Flow<'_>) {
-        match self.profile {
-            Profile::Bulk => Self::fill(flow),
-            Profile::Crr | Profile::Rr => drop(flow.send(&MESSAGE)),
-        }
-    }
-
-    fn on_writable(&mut self, flow: &mut Flow<'_>) {
-        Self::fill(flow);
-    }
-
-    fn on_data(&mut self, flow: &mut Flow<'_>, data: &[u8]) -> usize {
-        self.exchanged += 1;
-        match self.profile {
-            Profile::Crr => flow.close(),
-            Profile::Rr | Profile::Bulk => drop(flow.send(&MESSAGE)),
-        }
-        data.len()
-    }
-
-    fn on_close(&mut self, flow: &mut Flow<'_>, _why: CloseReason) {
-        self.closed += 1;
-        Self::connect(&mut flow.cx());
-    }
-}
-
-struct Server {
-    echoes: bool,
-}
-
-impl App for Server {
-    fn on_data(&mut self, flow: &mut Flow<'_>, data: &[u8]) -> usize {
-        if self.echoes {
-            flow.send(data);
-        }
-        data.len()
-    }
-}
-
-fn config(own: IpAddr, octet: u8) -> EngineConfig {
-    EngineConfig {
-        limits: Limits { time_wait_max: 1 << 14, ..Limits::default() },
-        // So short that ports come round: what is measured is the cost of a record, not of many.
-        tcp: TcpConfig { time_wait: Duration::from_millis(1), ..TcpConfig::default() },
-        mac: Mac([2, 0, 0, 0, 0, octet]),
-        mtu: 1_500,
-        routes: Routes {
-            addresses: vec![own],
-            routes: vec![Route { destination: own, prefix_len: 24, gateway: None, source: None }],
-        },
-        source_ports: 1_024..=65_535,
-        worker: 0,
-        owners: Owners::One,
-        verify_checksums: true,
-        secret: HashKey::new(u64::from(octet), 42),
-    }
-}
-
-/// Both ends and the wire between them; virtual time moves on by a microsecond a turn.
-struct Pair {
-    client: (Engine, Client),
-    server: (Engine, Server),
-    up: MemoryWire,
-    down: MemoryWire,
-    now: Instant,
-}
-
-impl Pair {
-    fn new(args: &Args) -> anyhow::Result<Self> {
-        let now = Instant::from_millis(1);
-        let mut client = Engine::new(config(CLIENT, 1), now);
-        let mut server = Engine::new(config(SERVER, 2), now);
-        server.listen(&listen()).ok().context("the only listener")?;
-        client.set_neighbour(SERVER, Mac([2, 0, 0, 0, 0, 2]));
-        let (profile, connections) = (args.profile, args.connections);
-        let mut pair = Self {
-            client: (client, Client { profile, connections, exchanged: 0, closed: 0 }),
-            server: (server, Server { echoes: profile != Profile::Bulk }),
-            up: MemoryWire::new(4_096, 1_600),
-            down: MemoryWire::new(4_096, 1_600),
-            now,
-        };
-        let (engine, app) = &mut pair.client;
-        engine.start(now, app, &mut pair.up);
-        Ok(pair)
-    }
-
-    fn turn(&mut self) {
-        let Self { client: (client, client_app), server: (server, server_app), up, down, now } = self;
-        *now = now.plus_micros(1);
-        if up.is_empty() && down.is_empty() {
-            let deadlines = [client.next_deadline(), server.next_deadline()];
-            *now = deadlines.into_iter().flatten().min().map_or(*now, |at| at.max(*now));
-        }
-        server.on_batch(*now, up, server_app, down);
-        up.clear();
-        server.on_timers(*now, 64, server_app, down);
-        client.on_batch(*now, down, client_app, up);
-        down.clear();
-        client.on_timers(*now, 64, client_app, up);
-    }
-
-    /// Exchanges, or megabytes, so far.
-    fn done(&self) -> u64 {
-        match self.client.1.profile {
-            Profile::Crr => self.client.1.closed,
-            Profile::Rr => self.client.1.exchanged,
-            Profile::Bulk => self.text() >> 20,
-        }
-    }
-
-    fn text(&self) -> u64 {
-        self.server.0.counters().get(Counter::TextIn)
-    }
-
-    fn segments(&self) -> u64 {
-        let out = |engine: &Engine| engine.counters().get(Counter::SegmentsOut);
-        out(&self.client.0) + out(&self.server.0)
-    }
-
-    fn run(&mut self, count: u64) -> anyhow::Result<()> {
-        /// Turns without progress: an exchange takes some ten.
-        const STALLED: u64 = 1_000_000;
-        let until = self.done() + count;
-        let mut since = (self.done(), 0);
-        while self.done() < until {
-            self.turn();
-            since = if self.done() > since.0 { (self.done(), 0) } else { (since.0, since.1 + 1) };
-            ensure!(since.1 < STALLED, "the two engines stopped making progress");
-        }
-        Ok(())
-    }
-}
-
-fn listen() -> Listen {
-    let options = FlowOptions { nagle: false, ..FlowOptions::default() };
-    Listen { options, ..Listen::new(SERVER, PORT) }
+    allocations: f64,
+    retransmits: u64,
+    probe_histogram: Vec<u64>,
+    environment: Environment,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut pair = Pair::new(args)?;
-    pair.run((args.count / 10).max(1))?;
-    let (segments, text, done) = (pair.segments(), pair.text(), pair.done());
-    let start = WallClock::now();
-    pair.run(args.count)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let report =
-        Report::new(args, seconds, pair.segments() - segments, pair.text() - text, pair.done() - done);
+    let measured = if args.threads == 1 { measure(args)? } else { threads::measure(args)? };
+    let report = Report::new(args, measured);
     println!("{}", serde_json::to_string_pretty(&report)?);
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    write_json(args.json.as_ref(), &report)
+}
+
+fn measure(args: &Args) -> anyhow::Result<Measured> {
+    let (client, server) = workload::hosts(args.profile, args.connections)?;
+    let mut pair = Pair::new(client, server, usize::try_from(args.batch)?);
+    pair.start();
+    run_for(&mut pair, args.profile, args.warm_up())?;
+    let before = Progress::of(&pair.client);
+    let start = WallClock::now();
+    run_for(&mut pair, args.profile, args.count)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let progress = Progress::of(&pair.client).since(&before);
+    pair.client.app.check()?;
+    Ok(Measured { seconds, progress, probe_histogram: pair.probe_histogram(), pinned: false })
+}
+
+/// Turns until `count` more is done.
+fn run_for(pair: &mut Pair<Client, Server>, profile: Profile, count: u64) -> anyhow::Result<()> {
+    /// Steps without progress: even the first round of many connections takes fewer.
+    const STALLED: u64 = 1_000_000;
+    let done = |pair: &Pair<Client, Server>| Progress::of(&pair.client).done(profile);
+    let until = done(pair) + count;
+    let (mut last, mut idle) = (done(pair), 0);
+    while last < until {
+        pair.step();
+        let now = done(pair);
+        idle = if now > last { 0 } else { idle + 1 };
+        last = now;
+        ensure!(idle < STALLED, "the two engines stopped making progress");
     }
     Ok(())
 }
 
 impl Report {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-    fn new(args: &Args, seconds: f64, segments: u64, text: u64, done: u64) -> Self {
-        let (segments, done, text) = (segments as f64, done as f64, text as f64);
+    fn new(args: &Args, measured: Measured) -> Self {
+        let Measured { seconds, progress, probe_histogram, pinned } = measured;
+        let (segments, closed) = (progress.segments as f64, progress.closed as f64);
+        let cpu_ns = seconds * 1e9 * f64::from(args.threads);
         let crr = args.profile == Profile::Crr;
-        let exchanges = if args.profile == Profile::Bulk { 0.0 } else { done };
+        let exchanged = if args.profile == Profile::Bulk { 0.0 } else { progress.exchanged as f64 };
         Self {
             profile: args.profile,
             connections: args.connections,
-            threads: 1,
-            ns_per_connection: crr.then_some(seconds * 1e9 / done / 2.0),
-            segments_per_connection: crr.then_some(segments / done),
-            ns_per_segment: seconds * 1e9 / segments,
-            connections_per_second: if crr { done / seconds } else { 0.0 },
-            requests_per_second: exchanges / seconds,
-            bytes_per_second: text / seconds,
+            threads: args.threads,
+            pinned,
+            batch: args.batch,
+            ns_per_connection: crr.then_some(cpu_ns / closed / 2.0),
+            segments_per_connection: crr.then_some(segments / closed),
+            ns_per_segment: cpu_ns / segments,
+            connections_per_second: closed / seconds,
+            requests_per_second: exchanged / seconds,
+            bytes_per_second: progress.text as f64 / seconds,
+            allocations: progress.allocations as f64 / progress.done(args.profile) as f64,
+            retransmits: progress.retransmits,
+            probe_histogram,
+            environment: Environment::read(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(profile: Profile, threads: u32) -> Args {
+        Args { profile, connections: 4, count: 40, threads, batch: 64, json: None }
+    }
+
+    #[test]
+    fn each_profile_measures_what_it_says_on_one_thread_and_on_two() {
+        for (profile, threads) in [
+            (Profile::Crr, 1),
+            (Profile::Rr, 1),
+            (Profile::Bulk, 1),
+            (Profile::Crr, 2),
+            (Profile::Rr, 2),
+            (Profile::Bulk, 2),
+        ] {
+            let args = args(profile, threads);
+            let measured = if threads == 1 { measure(&args) } else { threads::measure(&args) };
+            let report = Report::new(&args, measured.expect("it runs"));
+            let crr = profile == Profile::Crr;
+            assert_eq!(report.ns_per_connection.is_some(), crr, "{profile:?} {threads}");
+            assert_eq!(report.connections_per_second > 0.0, crr, "{profile:?} {threads}");
+            assert_eq!(report.requests_per_second > 0.0, profile != Profile::Bulk, "{profile:?} {threads}");
+            assert!(report.bytes_per_second > 0.0 && report.ns_per_segment > 0.0, "{profile:?} {threads}");
+            if crr {
+                let segments = report.segments_per_connection.expect("of short connections");
+                assert!((6.0..12.0).contains(&segments), "{segments} segments, {threads}");
+            }
+            assert!(report.probe_histogram.iter().sum::<u64>() >= 4, "{profile:?}: open connections");
+        }
+    }
+
+    #[test]
+    fn times_are_of_one_side_and_of_both_threads() {
+        let progress = Progress { closed: 100, exchanged: 100, segments: 700, ..Progress::default() };
+        let measured = |seconds| Measured { seconds, progress, probe_histogram: Vec::new(), pinned: false };
+        for (threads, seconds) in [(1, 2e-3), (2, 1e-3)] {
+            let report = Report::new(&args(Profile::Crr, threads), measured(seconds));
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-6 * b;
+            assert!(near(report.ns_per_connection.expect("short"), 10_000.0), "{report:?}");
+            assert!(near(report.ns_per_segment, 2e6 / 700.0), "{report:?}");
+            assert!(near(report.connections_per_second, 100.0 / seconds), "{report:?}");
         }
     }
 }

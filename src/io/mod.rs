@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `frame` | [`Frame`] and [`FramePool`]: one owner for each slot of packet memory |
-//! | [`memory`] | a wire between two engines on one thread |
+//! | [`memory`] | a wire between two engines, on one thread or two |
 //! | [`sim`] | a seeded network in memory, in virtual time |
 //! | `xdp` | AF_XDP: the steering program, and one socket with its UMEM for each queue |
 

@@ -37,3 +37,4 @@ pub use limits::Limits;
 pub use listener::{Listen, ListenError, ListenerId};
 pub use route::{NextHop, Route, Routes};
 pub use rss::Owners;
+pub use wheel::Wheel;
