@@ -2,14 +2,14 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `time` | [`Instant`], nanoseconds on a clock that the caller reads |
+//! | `time` | [`Instant`], nanoseconds on a clock that the caller reads; points in time in four octets |
 //! | `seq` | [`Seq`], RFC 9293 §3.4 |
 //! | `drop_reason` | [`DropReason`]: why a frame went no further |
 //! | `counters` | [`Counters`]: what happened, one `u64` each |
 //! | `flow` | [`FlowId`], [`FlowKey`] and [`AddrPair`] |
 //! | `hash` | [`HashKey`]: the keyed hash behind tables, ISNs and timestamps |
 //! | `rng` | [`Rng`]: a small seeded generator, not for secrets |
-//! | `slab` | [`Slab`]: fixed-capacity storage behind generation-checked handles |
+//! | `slab` | [`Slab`]: fixed-capacity storage, records named by index |
 #![forbid(unsafe_code)]
 
 mod counters;
@@ -28,4 +28,4 @@ pub use hash::HashKey;
 pub use rng::Rng;
 pub use seq::Seq;
 pub use slab::Slab;
-pub use time::Instant;
+pub use time::{Instant, Micros32, Millis32};

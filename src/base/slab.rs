@@ -1,32 +1,19 @@
-//! Fixed-capacity storage whose handles outlive what they name without naming something else.
+//! Fixed-capacity storage for records of one kind, named by their index.
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
-use core::mem;
 
-use super::FlowId;
-
-/// The end of the free list.
-const NONE: u32 = u32::MAX;
-
-#[derive(Debug)]
-enum Entry<T> {
-    Used(T),
-    Free { next: u32 },
-}
-
-/// Up to `capacity` values, each behind a [`FlowId`].
+/// Up to `capacity` records, side by side and with nothing between them.
 ///
-/// The slot freed last is used first, while it is in the cache. A slot's memory is not touched before
-/// its first use. Generations lie apart from the values, so that they cost a value neither alignment
-/// nor part of its cache lines.
+/// The slot freed last is used first, while it is in the cache. A slot's memory is not touched before its
+/// first use. Which slots are in use the owner knows: a record that was given back stays what it was until
+/// it is overwritten, so that giving it back touches no memory but the list of free slots.
 #[derive(Debug)]
 pub struct Slab<T> {
-    entries: Vec<Entry<T>>,
-    generations: Vec<u32>,
+    entries: Vec<T>,
+    /// Slots that were in use and are not; the last is used first.
+    free: Vec<u32>,
     capacity: u32,
-    free: u32,
-    len: u32,
 }
 
 impl<T> Slab<T> {
@@ -34,109 +21,76 @@ impl<T> Slab<T> {
     pub fn with_capacity(capacity: u32) -> Self {
         Self {
             entries: Vec::with_capacity(capacity as usize),
-            generations: Vec::with_capacity(capacity as usize),
+            free: Vec::with_capacity(capacity as usize),
             capacity,
-            free: NONE,
-            len: 0,
         }
     }
 
-    /// Stores `value`; `None`, and the value is dropped, when the slab is full.
-    pub fn insert(&mut self, value: T) -> Option<FlowId> {
-        if self.len == self.capacity {
+    /// Stores `value` and says where; `None`, and the value is dropped, when the slab is full.
+    pub fn insert(&mut self, value: T) -> Option<u32> {
+        self.insert_with(|_| value)
+    }
+
+    /// Stores what `make` makes of the slot's last record, if it ever had one; `None` when the slab is full.
+    #[inline]
+    pub fn insert_with(&mut self, make: impl FnOnce(Option<&T>) -> T) -> Option<u32> {
+        if let Some(index) = self.free.pop() {
+            let entry = &mut self.entries[index as usize];
+            *entry = make(Some(entry));
+            return Some(index);
+        }
+        let index = self.touched();
+        if index == self.capacity {
             return None;
         }
-        let index = if self.free == NONE {
-            // No slot was freed and not reused, so all `len` slots touched so far are in use.
-            self.entries.push(Entry::Used(value));
-            self.generations.push(0);
-            self.len
-        } else {
-            let index = self.free;
-            match mem::replace(&mut self.entries[index as usize], Entry::Used(value)) {
-                Entry::Free { next } => self.free = next,
-                Entry::Used(_) => unreachable!("the free list holds free slots only"),
-            }
-            index
-        };
-        self.len += 1;
-        Some(FlowId { index, generation: self.generations[index as usize] })
+        self.entries.push(make(None));
+        Some(index)
     }
 
-    /// The value that `id` names, unless it was removed.
-    pub fn get(&self, id: FlowId) -> Option<&T> {
-        self.is_current(id).then(|| self.at(id.index)).flatten()
+    /// Gives slot `index` back, which is in use.
+    #[inline]
+    pub fn remove(&mut self, index: u32) {
+        debug_assert!(index < self.touched() && self.free.len() < self.entries.len(), "slot {index}");
+        self.free.push(index);
     }
 
-    /// Like [`Slab::get`], to change the value.
-    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut T> {
-        self.is_current(id).then(|| self.at_mut(id.index)).flatten()
-    }
-
-    /// The value in slot `index`, whatever its generation.
+    /// The record in slot `index`, which may have been given back; `None` where there never was one.
+    #[inline]
     pub fn at(&self, index: u32) -> Option<&T> {
-        match self.entries.get(index as usize)? {
-            Entry::Used(value) => Some(value),
-            Entry::Free { .. } => None,
-        }
+        self.entries.get(index as usize)
     }
 
-    /// Like [`Slab::at`], to change the value.
+    /// Like [`Slab::at`], to change the record.
+    #[inline]
     pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        match self.entries.get_mut(index as usize)? {
-            Entry::Used(value) => Some(value),
-            Entry::Free { .. } => None,
-        }
+        self.entries.get_mut(index as usize)
     }
 
-    /// The handle of what is in slot `index` now.
-    pub fn id_of(&self, index: u32) -> Option<FlowId> {
-        self.at(index)?;
-        Some(FlowId { index, generation: self.generations[index as usize] })
-    }
-
-    /// Takes out the value that `id` names; the handle names nothing from now on.
-    ///
-    /// A handle can only come to life again after its slot was reused 2^32 times.
-    pub fn remove(&mut self, id: FlowId) -> Option<T> {
-        self.get(id)?;
-        let freed = Entry::Free { next: self.free };
-        let Entry::Used(value) = mem::replace(&mut self.entries[id.index as usize], freed) else {
-            unreachable!("`get` found a value here");
-        };
-        let generation = &mut self.generations[id.index as usize];
-        *generation = generation.wrapping_add(1);
-        self.free = id.index;
-        self.len -= 1;
-        Some(value)
-    }
-
-    /// How many values there are.
+    /// How many records are in use.
+    #[expect(clippy::cast_possible_truncation, reason = "no more are free than the capacity, a u32")]
     pub const fn len(&self) -> u32 {
-        self.len
+        self.touched() - self.free.len() as u32
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// How many values there can be.
+    /// How many there can be.
     pub const fn capacity(&self) -> u32 {
         self.capacity
     }
 
-    /// Every value with its handle, in the order of slots.
-    pub fn iter(&self) -> impl Iterator<Item = (FlowId, &T)> {
-        let slots = (0u32..).zip(&self.entries).zip(&self.generations);
-        slots.filter_map(|((index, entry), &generation)| match entry {
-            Entry::Used(value) => Some((FlowId { index, generation }, value)),
-            Entry::Free { .. } => None,
-        })
+    /// Every slot that was ever in use, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0u32..).zip(&self.entries)
     }
 
-    fn is_current(&self, id: FlowId) -> bool {
-        self.generations.get(id.index as usize) == Some(&id.generation)
+    /// Slots below this one were in use at some time.
+    #[expect(clippy::cast_possible_truncation, reason = "the length never exceeds the capacity, a u32")]
+    pub const fn touched(&self) -> u32 {
+        self.entries.len() as u32
     }
 }
 
@@ -144,58 +98,53 @@ impl<T> Slab<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
     use std::vec::Vec;
 
     const CAPACITY: u32 = 6;
 
     proptest! {
         #[test]
-        fn every_handle_ever_given_names_its_own_value_or_nothing(
+        fn a_slot_has_one_record_and_keeps_it_until_the_next(
             ops in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..200),
         ) {
             let mut slab = Slab::with_capacity(CAPACITY);
-            let mut live: HashMap<FlowId, usize> = HashMap::new();
-            let mut given: Vec<FlowId> = Vec::new();
+            let mut live: BTreeMap<u32, usize> = BTreeMap::new();
+            let mut last: BTreeMap<u32, usize> = BTreeMap::new();
             for (value, (insert, pick)) in ops.into_iter().enumerate() {
                 if insert {
-                    let id = slab.insert(value);
-                    prop_assert_eq!(id.is_some(), live.len() < CAPACITY as usize);
-                    if let Some(id) = id {
-                        prop_assert!(!given.contains(&id));
-                        given.push(id);
-                        live.insert(id, value);
+                    let mut before = None;
+                    let index = slab.insert_with(|old| { before = old.copied(); value });
+                    prop_assert_eq!(index.is_some(), live.len() < CAPACITY as usize);
+                    if let Some(index) = index {
+                        prop_assert_eq!(before, last.insert(index, value));
+                        prop_assert_eq!(live.insert(index, value), None, "slot {} was in use", index);
                     }
-                } else if !given.is_empty() {
-                    let id = given[pick.index(given.len())];
-                    prop_assert_eq!(slab.remove(id), live.remove(&id));
-                }
-                for id in &given {
-                    prop_assert_eq!(slab.get(*id), live.get(id));
-                    prop_assert_eq!(slab.get_mut(*id).map(|v| *v), live.get(id).copied());
+                } else if !live.is_empty() {
+                    let index = *live.keys().nth(pick.index(live.len())).expect("below the length");
+                    live.remove(&index);
+                    slab.remove(index);
                 }
                 for index in 0..CAPACITY + 2 {
-                    let expected = live.iter().find(|(id, _)| id.index == index);
-                    prop_assert_eq!(slab.id_of(index), expected.map(|(id, _)| *id));
-                    prop_assert_eq!(slab.at(index), expected.map(|(_, value)| value));
-                    prop_assert_eq!(slab.at_mut(index).map(|v| *v), expected.map(|(_, v)| *v));
+                    prop_assert_eq!(slab.at(index), last.get(&index));
+                    prop_assert_eq!(slab.at_mut(index).map(|v| *v), last.get(&index).copied());
                 }
-                prop_assert_eq!(slab.iter().map(|(id, v)| (id, *v)).collect::<HashMap<_, _>>(), live.clone());
+                let all: Vec<(u32, usize)> = slab.iter().map(|(index, v)| (index, *v)).collect();
+                prop_assert_eq!(all, last.clone().into_iter().collect::<Vec<_>>());
                 prop_assert_eq!(slab.len() as usize, live.len());
+                prop_assert_eq!(slab.is_empty(), live.is_empty());
             }
         }
     }
 
     #[test]
-    fn the_slot_freed_last_is_used_first_under_another_generation() {
+    fn the_slot_freed_last_is_used_first() {
         let mut slab = Slab::with_capacity(3);
-        let ids = [slab.insert('a'), slab.insert('b'), slab.insert('c')].map(|id| id.expect("there is room"));
+        assert_eq!([slab.insert('a'), slab.insert('b'), slab.insert('c')], [Some(0), Some(1), Some(2)]);
         assert_eq!(slab.insert('d'), None);
-        slab.remove(ids[0]);
-        slab.remove(ids[1]);
-        let id = slab.insert('e').expect("there is room");
-        assert_eq!(id.index(), ids[1].index());
-        assert_ne!(id, ids[1]);
-        assert_eq!(slab.get(ids[1]), None);
+        slab.remove(0);
+        slab.remove(1);
+        assert_eq!((slab.insert('e'), slab.insert('f'), slab.insert('g')), (Some(1), Some(0), None));
+        assert_eq!(slab.at(1), Some(&'e'));
     }
 }

@@ -83,9 +83,145 @@ impl Sub<Duration> for Instant {
     }
 }
 
+/// A point in time in microseconds modulo 2^32, for records that have four octets for it.
+///
+/// As a deadline it lies at most [`Micros32::AHEAD_MAX`] ahead when it is set, and is told from one that has
+/// passed until 67 minutes after it; later than that it counts as ahead again, for four minutes at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Micros32(u32);
+
+impl Micros32 {
+    /// The farthest deadline: 268 s.
+    pub const AHEAD_MAX: u32 = 1 << 28;
+
+    /// The last microsecond that `at` has reached.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
+    pub const fn floor(at: Instant) -> Self {
+        Self(at.as_micros() as u32)
+    }
+
+    /// The first microsecond that is not before `at`.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
+    pub const fn ceil(at: Instant) -> Self {
+        Self((at.0.wrapping_add(999) / 1_000) as u32)
+    }
+
+    /// `us` microseconds later.
+    pub const fn plus(self, us: u32) -> Self {
+        Self(self.0.wrapping_add(us))
+    }
+
+    /// Microseconds from `self` to `now`, which came less than 71 minutes later.
+    pub const fn elapsed(self, now: Instant) -> u32 {
+        Self::floor(now).0.wrapping_sub(self.0)
+    }
+
+    /// Microseconds from `now` to this deadline; zero when it has passed.
+    pub const fn ahead(self, now: Instant) -> u32 {
+        let ahead = self.0.wrapping_sub(Self::floor(now).0);
+        if ahead > Self::AHEAD_MAX { 0 } else { ahead }
+    }
+}
+
+/// A point in time in milliseconds modulo 2^32, for records that have four octets for it.
+///
+/// As a deadline it lies less than [`Millis32::AHEAD_MAX`] ahead when it is set, and is told from one that
+/// has passed until 24 days after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Millis32(u32);
+
+impl Millis32 {
+    /// No deadline is so far away: 24.8 days.
+    pub const AHEAD_MAX: u32 = 1 << 31;
+    /// What looks as if it were so many milliseconds ago lies up to a minute ahead: it was rounded up, or the
+    /// clock stepped back.
+    const ELAPSED_MAX: u32 = u32::MAX - 0xffff;
+
+    /// The last millisecond that `at` has reached.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
+    pub const fn floor(at: Instant) -> Self {
+        Self(at.as_millis() as u32)
+    }
+
+    /// The first millisecond that is not before `at`.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
+    pub const fn ceil(at: Instant) -> Self {
+        Self((at.0.wrapping_add(999_999) / 1_000_000) as u32)
+    }
+
+    /// `ms` milliseconds later.
+    pub const fn plus(self, ms: u32) -> Self {
+        Self(self.0.wrapping_add(ms))
+    }
+
+    /// Milliseconds from `self` to `now`, modulo 49.7 days; zero when `self` is not yet reached.
+    ///
+    /// For a point that was rounded up it is never more than what has passed.
+    pub const fn elapsed(self, now: Instant) -> u32 {
+        let elapsed = Self::floor(now).0.wrapping_sub(self.0);
+        if elapsed > Self::ELAPSED_MAX { 0 } else { elapsed }
+    }
+
+    /// Milliseconds from `now` to this deadline; zero when it has passed.
+    pub const fn ahead(self, now: Instant) -> u32 {
+        let ahead = self.0.wrapping_sub(Self::floor(now).0);
+        if ahead >= Self::AHEAD_MAX { 0 } else { ahead }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the clock says, and however late one looks.
+        #[test]
+        fn a_deadline_of_four_octets_is_never_early_and_late_by_its_unit_at_most(
+            set_at in 0u64..1 << 60,
+            us in 0..=Micros32::AHEAD_MAX,
+            ms in 0..Millis32::AHEAD_MAX,
+            later_us in 0u64..(67 * 60 - 268) * 1_000_000,
+            later_ms in 0u64..(1 << 31) - 1,
+        ) {
+            let now = Instant::from_nanos(set_at);
+            let fine = Micros32::ceil(now).plus(us);
+            let exact = set_at + u64::from(us) * 1_000;
+            for (ns, early) in [(exact - 1, us > 0), (exact, false), (exact + later_us * 1_000, false)] {
+                let ahead = u64::from(fine.ahead(Instant::from_nanos(ns)));
+                prop_assert!(!early || ahead > 0, "{} ns early", exact - ns);
+                prop_assert!(ahead <= u64::from(us) + 1);
+                prop_assert!(ns < exact + 1_000 || ahead == 0, "it passed {} ns ago", ns - exact);
+            }
+            let coarse = Millis32::ceil(now).plus(ms);
+            let exact = set_at + u64::from(ms) * 1_000_000;
+            for (ns, early) in [(exact - 1, ms > 0), (exact, false), (exact + later_ms * 1_000_000, false)] {
+                let ahead = u64::from(coarse.ahead(Instant::from_nanos(ns)));
+                prop_assert!(!early || ahead > 0, "{} ns early", exact - ns);
+                prop_assert!(ns < exact + 1_000_000 || ahead == 0, "it passed {} ns ago", ns - exact);
+            }
+        }
+
+        #[test]
+        fn time_that_has_passed_is_measured_across_the_wrap_and_never_too_long(
+            from in 0u64..1 << 60,
+            us in 0u64..1 << 32,
+            ms in 0u64..u64::from(Millis32::ELAPSED_MAX),
+        ) {
+            let start = Instant::from_nanos(from);
+            let us_later = Instant::from_nanos(from + us * 1_000);
+            prop_assert_eq!(u64::from(Micros32::floor(start).elapsed(us_later)), us);
+            let ms_later = Instant::from_nanos(from + ms * 1_000_000);
+            let measured = u64::from(Millis32::ceil(start).elapsed(ms_later));
+            prop_assert!(measured <= ms && measured + 1 >= ms, "{measured} of {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_point_rounded_up_is_not_ages_ago() {
+        let at = Instant::from_nanos(1);
+        assert_eq!(Millis32::ceil(at).elapsed(at), 0);
+    }
 
     #[test]
     fn absurd_durations_saturate() {

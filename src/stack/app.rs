@@ -4,7 +4,8 @@
 use core::net::{SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
-use super::core::{Core, FlowSlot};
+use super::core::Core;
+use super::flows::FlowSlot;
 use super::listener::{Listen, ListenError, ListenerId};
 use crate::base::{Counters, FlowId, Instant};
 use crate::tcp::{CloseReason, FlowInfo, FlowOptions, Report, State};
@@ -196,7 +197,7 @@ impl<'a> Flow<'a> {
     }
 
     fn slot(&self) -> &FlowSlot {
-        self.core.flows.at(self.index).expect("a flow in a callback lives")
+        self.core.flows.at(self.index)
     }
 
     fn slot_mut(&mut self) -> &mut FlowSlot {
@@ -205,7 +206,7 @@ impl<'a> Flow<'a> {
 
     /// The handle, valid until [`App::on_close`] returns.
     pub fn id(&self) -> FlowId {
-        self.core.flows.id_of(self.index).expect("a flow in a callback lives")
+        self.core.flows.id_of(self.index)
     }
 
     /// The worker this connection lives on.
@@ -234,7 +235,7 @@ impl<'a> Flow<'a> {
     /// room. Zero also when the connection can no longer send.
     pub fn send(&mut self, data: &[u8]) -> usize {
         let Core { flows, send, .. } = &mut *self.core;
-        let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
+        let slot = flows.at_mut(self.index);
         let taken = slot.tcb.send(data, send);
         if taken < data.len() && send.free_count() == 0 {
             self.core.mark_starved(self.index);
@@ -259,7 +260,7 @@ impl<'a> Flow<'a> {
     /// Text not yet consumed, or arriving later, makes it a reset (RFC 9293 §3.6.1, SHLD-3).
     pub fn close(&mut self) {
         let Core { flows, counters, config, now, .. } = &mut *self.core;
-        let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
+        let slot = flows.at_mut(self.index);
         slot.tcb.close(*now, &config.tcp, counters);
         self.core.mark_ready(self.index);
     }
@@ -267,7 +268,7 @@ impl<'a> Flow<'a> {
     /// Aborts with a RST; [`App::on_close`] follows with [`CloseReason::Aborted`].
     pub fn abort(&mut self) {
         let Core { flows, counters, .. } = &mut *self.core;
-        let slot = flows.at_mut(self.index).expect("a flow in a callback lives");
+        let slot = flows.at_mut(self.index);
         slot.tcb.abort(counters);
         self.core.mark_ready(self.index);
     }
@@ -295,17 +296,17 @@ impl<'a> Flow<'a> {
 
     /// Our socket.
     pub fn local(&self) -> SocketAddr {
-        with_scope(self.slot().key.local_addr(), self.slot().path.scope_id)
+        with_scope(self.core.flows.key(self.index).local_addr(), self.core.flows.scope_id(self.index))
     }
 
     /// The peer's socket.
     pub fn remote(&self) -> SocketAddr {
-        with_scope(self.slot().key.remote_addr(), self.slot().path.scope_id)
+        with_scope(self.core.flows.key(self.index).remote_addr(), self.core.flows.scope_id(self.index))
     }
 
     /// The listener it came from; `None` for active opens.
     pub fn listener(&self) -> Option<ListenerId> {
-        self.slot().listener
+        self.slot().listener()
     }
 
     /// Calls [`App::on_timer`] once, `after` from now; replaces the timer set before.

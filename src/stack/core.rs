@@ -9,6 +9,8 @@ use core::ops::RangeInclusive;
 use super::app::{Connect, ConnectError};
 use super::egress::Path;
 use super::flow_table::FlowTable;
+use super::flows::{FlowSlot, Flows, Mark, NewFlow};
+use super::half_open::HalfOpens;
 use super::ingress::{Link, header_octets};
 use super::limits::Limits;
 use super::listener::{Listen, ListenError, Listener, ListenerId};
@@ -18,10 +20,8 @@ use super::route::Routes;
 use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::base::{Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq, Slab};
-use crate::tcp::{
-    ChallengeLimit, ChunkPool, FlowOptions, HalfOpen, Opening, Origin, Secrets, Tcb, TcpConfig,
-};
+use crate::base::{Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq};
+use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Secrets, Tcb, TcpConfig};
 use crate::wire::Mac;
 
 /// Everything an engine is made from.
@@ -47,39 +47,6 @@ pub struct EngineConfig {
     pub verify_checksums: bool,
     /// The secret from which hashes, ISNs and timestamps are derived.
     pub secret: HashKey,
-}
-
-/// One connection: the TCB, and what the stack knows of it.
-#[derive(Debug)]
-pub(super) struct FlowSlot {
-    pub tcb: Tcb,
-    pub key: FlowKey,
-    pub hash: u64,
-    pub path: Path,
-    /// Its neighbour's link address is in `path`.
-    pub resolved: bool,
-    /// The listener it came from; `None` for active opens.
-    pub listener: Option<ListenerId>,
-    pub user: u64,
-    /// The application knows of it.
-    pub announced: bool,
-    /// It is in its listener's queue, accepting being paused.
-    pub waiting: bool,
-    /// It is in the queue of flows to serve, or being served.
-    pub queued: bool,
-    /// It is in the queue of flows that the send buffers had no chunk for.
-    pub starved: bool,
-}
-
-/// A half-open connection, and where to answer.
-#[derive(Debug)]
-pub(super) struct HalfOpenSlot {
-    pub half: HalfOpen,
-    pub origin: Origin,
-    pub key: FlowKey,
-    pub hash: u64,
-    pub link: Link,
-    pub listener: ListenerId,
 }
 
 /// What a four-tuple leads to.
@@ -117,8 +84,8 @@ impl Found {
 pub(super) struct Core {
     pub now: Instant,
     pub config: EngineConfig,
-    pub flows: Slab<FlowSlot>,
-    pub half_open: Slab<HalfOpenSlot>,
+    pub flows: Flows,
+    pub half_open: HalfOpens,
     pub time_wait: TimeWaitTable,
     pub table: FlowTable,
     pub hash: HashKey,
@@ -147,8 +114,8 @@ impl Core {
         assert!(entries < 1 << Found::INDEX_BITS, "limits add up to more entries than an index can name");
         Self {
             now,
-            flows: Slab::with_capacity(limits.flows_max),
-            half_open: Slab::with_capacity(limits.half_open_max),
+            flows: Flows::with_capacity(limits.flows_max),
+            half_open: HalfOpens::with_capacity(limits.half_open_max),
             time_wait: TimeWaitTable::new(limits.time_wait_max),
             table: FlowTable::new(entries),
             hash: config.secret.derive(1),
@@ -171,28 +138,22 @@ impl Core {
 
     /// The flow in a slot that the tables say is in use.
     pub fn slot(&mut self, index: u32) -> &mut FlowSlot {
-        self.flows.at_mut(index).expect("tables name slots in use")
+        self.flows.at_mut(index)
     }
 
     /// What `key`, whose hash is `hash`, leads to.
+    #[inline]
     pub fn find(&self, key: &FlowKey, hash: u64) -> Option<Found> {
-        let same = |value| {
-            let found = match Found::from_value(value) {
-                Found::Flow(index) => self.flows.at(index).map(|slot| &slot.key),
-                Found::HalfOpen(index) => self.half_open.at(index).map(|slot| &slot.key),
-                Found::TimeWait(index) => self.time_wait.at(index).map(|slot| &slot.key),
-            };
-            found == Some(key)
-        };
-        self.table.find(hash, same).map(Found::from_value)
+        self.table.find(hash, |value| self.has_key(value, key)).map(Found::from_value)
     }
 
-    /// Some word of the record that a value of the table names, which brings it into the cache.
-    pub fn read(&self, value: u32) -> u64 {
+    /// Whether the record that a value of the table names has this tuple.
+    #[inline]
+    pub fn has_key(&self, value: u32, key: &FlowKey) -> bool {
         match Found::from_value(value) {
-            Found::Flow(index) => self.flows.at(index).map_or(0, |slot| slot.hash),
-            Found::HalfOpen(index) => self.half_open.at(index).map_or(0, |slot| slot.hash),
-            Found::TimeWait(index) => self.time_wait.at(index).map_or(0, |slot| slot.hash),
+            Found::Flow(index) => self.flows.has_key(index, key),
+            Found::HalfOpen(index) => self.half_open.has_key(index, key),
+            Found::TimeWait(index) => self.time_wait.at(index).is_some_and(|slot| slot.key == *key),
         }
     }
 
@@ -204,7 +165,7 @@ impl Core {
     /// Sees to it that the flow is served before the turn ends.
     pub fn mark_ready(&mut self, index: u32) {
         let slot = self.slot(index);
-        if !core::mem::replace(&mut slot.queued, true) {
+        if !slot.replace(Mark::Queued, true) {
             self.ready.push_back(index);
         }
     }
@@ -212,7 +173,7 @@ impl Core {
     /// The flow's text found no chunk: it is served again when there are some.
     pub fn mark_starved(&mut self, index: u32) {
         let slot = self.slot(index);
-        if !core::mem::replace(&mut slot.starved, true) {
+        if !slot.replace(Mark::Starved, true) {
             self.starved.push_back(index);
         }
     }
@@ -221,7 +182,7 @@ impl Core {
     pub fn feed_starved(&mut self) {
         for _ in 0..self.send.free_count() {
             let Some(index) = self.starved.pop_front() else { return };
-            self.slot(index).starved = false;
+            self.slot(index).set(Mark::Starved, false);
             self.mark_ready(index);
         }
     }
@@ -235,12 +196,13 @@ impl Core {
     /// A neighbour's link address is known, or another than it was: the connections that we opened
     /// through it use it from now on. Those that a peer opened follow their peer's frames.
     pub fn on_neighbour(&mut self, addr: IpAddr, mac: Mac) {
-        for index in 0..self.config.limits.flows_max {
-            let Some(slot) = self.flows.at_mut(index) else { continue };
-            let hop = self.config.routes.next_hop(slot.key.remote());
-            if slot.listener.is_none() && hop.is_some_and(|hop| hop.neighbour == addr) {
-                slot.path.link.mac = mac;
-                slot.resolved = true;
+        for index in 0..self.flows.touched() {
+            if !self.flows.in_use(index) || self.flows.at(index).listener().is_some() {
+                continue;
+            }
+            let hop = self.config.routes.next_hop(self.flows.key(index).remote());
+            if hop.is_some_and(|hop| hop.neighbour == addr) {
+                self.slot(index).resolve(mac);
                 self.mark_ready(index);
             }
         }
@@ -249,8 +211,7 @@ impl Core {
     /// Whether a listener takes one more SYN.
     pub fn admits(&self, listener: ListenerId) -> Result<(), DropReason> {
         let listener = &self.listeners[usize::from(listener.0)];
-        let full = listener.half_open >= listener.listen.half_open_max
-            || self.half_open.len() == self.half_open.capacity();
+        let full = listener.half_open >= listener.listen.half_open_max || self.half_open.is_full();
         if full { Err(DropReason::HalfOpenFull) } else { Ok(()) }
     }
 
@@ -260,7 +221,7 @@ impl Core {
         if listener.paused && listener.waiting.len() >= listener.listen.backlog as usize {
             return Err(DropReason::BacklogFull);
         }
-        if self.flows.len() == self.flows.capacity() {
+        if self.flows.is_full() {
             return Err(DropReason::FlowTableFull);
         }
         Ok(())
@@ -321,23 +282,20 @@ impl Core {
             .filter(|key| self.config.routes.is_local(key.local()))
             .ok_or(ConnectError::BadAddress)?;
         let (key, hash) = self.free_tuple(key)?;
-        if self.flows.len() == self.flows.capacity() {
+        if self.flows.is_full() {
             return Err(ConnectError::TableFull);
         }
         let mac = self.neighbours.find(hop.neighbour);
         let options = &connect.options;
-        let id = self.flows.insert(FlowSlot {
+        let id = self.flows.insert(NewFlow {
             tcb: Tcb::active_open(&self.opening(&key, self.origin(&key, None)), options, &self.config.tcp),
-            key,
-            hash,
-            path: path(Link { mac: mac.unwrap_or_default(), vlan: options.vlan }, options),
-            resolved: mac.is_some(),
+            key: &key,
+            link: Link { mac: mac.unwrap_or_default(), vlan: options.vlan },
+            options,
             listener: None,
             user: connect.user,
+            resolved: mac.is_some(),
             announced: true,
-            waiting: false,
-            queued: false,
-            starved: false,
         });
         let id = id.ok_or(ConnectError::TableFull)?;
         self.table.insert(hash, Found::Flow(id.index()).to_value());
@@ -384,7 +342,7 @@ fn is_broadcast(addr: IpAddr) -> bool {
 
 /// The headers of a flow with these options.
 pub(super) const fn path(link: Link, options: &FlowOptions) -> Path {
-    Path { link, ttl: options.ttl, dscp: options.dscp, scope_id: options.scope_id }
+    Path { link, ttl: options.ttl, dscp: options.dscp }
 }
 
 #[cfg(test)]

@@ -15,8 +15,6 @@ pub(super) struct Path {
     pub link: Link,
     pub ttl: u8,
     pub dscp: u8,
-    /// IPv6 scope of a link-local peer; not on the wire, but part of its socket's name.
-    pub scope_id: u32,
 }
 
 /// Where a segment's text lies.

@@ -7,6 +7,7 @@ use super::app::{App, Cx};
 use super::arrive::LOOK_AHEAD;
 use super::batch::{RxBatch, TxBatch};
 use super::core::{Core, EngineConfig, Found};
+use super::flows::Mark;
 use super::listener::{Listen, ListenError, ListenerId};
 use crate::base::{Counter, Counters, Instant};
 use crate::tcp::RecvPools;
@@ -139,14 +140,14 @@ impl Engine {
     /// What finds no frame, and what goes beyond one turn's work, follows with [`Engine::on_timers`].
     pub fn abort_all(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
         self.core.now = now;
-        for index in 0..self.core.config.limits.flows_max {
-            if let Some(slot) = self.core.flows.at_mut(index) {
-                slot.tcb.abort(&mut self.core.counters);
+        for index in 0..self.core.flows.touched() {
+            if self.core.flows.in_use(index) {
+                self.core.flows.at_mut(index).tcb.abort(&mut self.core.counters);
                 self.core.mark_ready(index);
             }
         }
-        for index in 0..self.core.config.limits.half_open_max {
-            if self.core.half_open.at(index).is_some() {
+        for index in 0..self.core.half_open.touched() {
+            if self.core.half_open.in_use(index) {
                 self.free_half_open(index);
             }
         }
@@ -197,24 +198,26 @@ impl Engine {
     /// When it does not.
     pub fn check_invariants(&self) {
         let mut queued = 0;
-        for (id, slot) in self.core.flows.iter() {
+        for (index, slot) in self.core.flows.iter() {
             slot.tcb.check_invariants();
-            assert_eq!(slot.hash, self.core.hash.flow(&slot.key));
-            assert_eq!(self.core.find(&slot.key, slot.hash), Some(Found::Flow(id.index())));
-            queued += usize::from(slot.queued);
-            let armed = self.core.wheel.deadline(id.index()).unwrap_or(Instant::NEVER);
-            assert!(slot.queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
+            let key = self.core.flows.key(index);
+            assert_eq!(self.core.find(&key, self.core.hash.flow(&key)), Some(Found::Flow(index)));
+            let is_queued = slot.is(Mark::Queued);
+            queued += usize::from(is_queued);
+            let armed = self.core.wheel.deadline(index).unwrap_or(Instant::NEVER);
+            assert!(is_queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
             let over = slot.tcb.closed().is_some() && !slot.tcb.has_unread();
             let due = over || slot.tcb.has_readable();
-            if !slot.queued && slot.resolved {
+            if !is_queued && slot.is(Mark::Resolved) {
                 slot.tcb.check_drained();
             }
-            assert!(slot.queued || slot.waiting || !due, "nobody will serve {slot:?}");
+            assert!(is_queued || slot.is(Mark::Waiting) || !due, "nobody will serve {slot:?}");
         }
         assert_eq!(queued, self.core.ready.len(), "the queue holds each flow at most once");
         let waiting: usize = self.core.listeners.iter().map(|listener| listener.waiting.len()).sum();
-        assert_eq!(waiting, self.core.flows.iter().filter(|(_, slot)| slot.waiting).count());
-        assert_eq!(self.core.starved.len(), self.core.flows.iter().filter(|(_, slot)| slot.starved).count());
+        let marked = |mark| self.core.flows.iter().filter(|(_, slot)| slot.is(mark)).count();
+        assert_eq!(waiting, marked(Mark::Waiting));
+        assert_eq!(self.core.starved.len(), marked(Mark::Starved));
         let entries = self.core.flows.len() + self.core.half_open.len() + self.core.time_wait.len();
         assert_eq!(self.core.table.len(), entries, "every entry is in the table, once");
         let half_open: u32 = self.core.listeners.iter().map(|listener| listener.half_open).sum();

@@ -6,7 +6,7 @@
 //! | what an application sees | `app`, `listener` |
 //! | frame in: checks, then to its connection | `ingress`, `plain`, `arrive` |
 //! | frame out: callbacks, output, ends | `serve`, `egress` |
-//! | tables | `core`, `flow_table`, `time_wait`, `wheel` |
+//! | tables | `core`, `flow_table`, `flows`, `half_open`, `keys`, `time_wait`, `wheel` |
 //! | addresses | `route`, `neighbour`, `ports`, `rss` |
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,10 @@ mod core;
 mod egress;
 mod engine;
 mod flow_table;
+mod flows;
+mod half_open;
 mod ingress;
+mod keys;
 mod limits;
 mod listener;
 mod neighbour;

@@ -4,10 +4,11 @@
 use super::app::{App, Flow};
 use super::arrive::env;
 use super::batch::TxBatch;
-use super::core::{Core, FlowSlot, Found};
+use super::core::{Core, Found};
 use super::egress::{self, Text};
 use super::engine::Engine;
-use crate::base::{Counter, Instant};
+use super::flows::Mark;
+use crate::base::{Counter, FlowKey, Instant};
 use crate::tcp::{CloseReason, Env, State, TimeWait};
 use crate::wire::Control;
 
@@ -44,7 +45,7 @@ impl Engine {
             match self.output(index, tx) {
                 Output::Done => self.settle(index, app),
                 Output::Unresolved => {
-                    self.core.slot(index).queued = false;
+                    self.core.slot(index).set(Mark::Queued, false);
                     self.arm(index);
                 }
                 Output::Again => {
@@ -64,15 +65,15 @@ impl Engine {
     /// to: a writable user may resume reading, and whoever has read everything is told of the FIN.
     fn deliver(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
-        if slot.announced && !slot.tcb.may_have_news() {
+        if slot.is(Mark::Announced) && !slot.tcb.may_have_news() {
             return;
         }
-        if !slot.announced {
+        if !slot.is(Mark::Announced) {
             if !matches!(slot.tcb.state(), State::SynReceived | State::SynSent) && slot.tcb.closed().is_none()
             {
                 self.announce(index, app);
             }
-            if !self.core.slot(index).announced {
+            if !self.core.slot(index).is(Mark::Announced) {
                 return;
             }
         }
@@ -85,12 +86,12 @@ impl Engine {
             app.on_writable(&mut Flow::new(&mut self.core, index));
         }
         while self.core.slot(index).tcb.has_readable() {
-            let tcb = &mut self.core.flows.at_mut(index).expect("flows are freed only when served").tcb;
+            let tcb = &mut self.core.flows.at_mut(index).tcb;
             let kept = tcb.front(&self.recv);
             let len = kept.len();
             let read = app.on_data(&mut Flow::new(&mut self.core, index), kept).min(len);
             let Core { flows, counters, .. } = &mut self.core;
-            let tcb = &mut flows.at_mut(index).expect("flows are freed only when served").tcb;
+            let tcb = &mut flows.at_mut(index).tcb;
             if read < len {
                 tcb.set_paused(true);
             }
@@ -104,18 +105,17 @@ impl Engine {
     /// Segments, as many as the flow's share allows.
     fn output(&mut self, index: u32, tx: &mut impl TxBatch) -> Output {
         let slot = self.core.slot(index);
-        if !slot.resolved {
+        if !slot.is(Mark::Resolved) {
             let over = slot.tcb.closed().is_some();
-            let remote = slot.key.remote();
+            let remote = self.core.flows.key(index).remote();
             let Some(mac) = self.core.resolve(remote) else {
                 return if over { Output::Done } else { Output::Unresolved };
             };
-            let slot = self.core.slot(index);
-            slot.path.link.mac = mac;
-            slot.resolved = true;
+            self.core.slot(index).resolve(mac);
         }
+        let key = self.core.flows.key(index);
         for _ in 0..self.core.config.limits.output_burst {
-            let slot = self.core.flows.at_mut(index).expect("flows are freed only when served");
+            let slot = self.core.flows.at_mut(index);
             if !slot.tcb.may_have_output() {
                 return Output::Done;
             }
@@ -123,8 +123,9 @@ impl Engine {
             let Some(out) = slot.tcb.poll_segment(&mut env!(self.core, self.recv)) else {
                 return Output::Done;
             };
+            let path = slot.path();
             let text = (out.text_len > 0).then_some(Text { tcb: &mut slot.tcb, pool: &self.core.send });
-            let len = egress::write(frame, self.core.config.mac, &slot.path, &slot.key, &out, text);
+            let len = egress::write(frame, self.core.config.mac, &path, &key, &out, text);
             tx.commit(len);
             self.core.counters.add(Counter::SegmentsOut);
             self.core.counters.add(Counter::FramesOut);
@@ -147,7 +148,7 @@ impl Engine {
             // Whoever paused reads the rest first, though the peer has nothing more to say.
             Some(why) if !slot.tcb.has_unread() => self.end(index, why, app),
             _ => {
-                slot.queued = false;
+                slot.set(Mark::Queued, false);
                 self.arm(index);
             }
         }
@@ -156,7 +157,7 @@ impl Engine {
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     fn arm(&mut self, index: u32) {
         let Core { flows, wheel, .. } = &mut self.core;
-        let deadline = flows.at(index).expect("flows are freed only when served").tcb.deadline();
+        let deadline = flows.at(index).tcb.deadline();
         if deadline != Instant::NEVER && wheel.deadline(index).is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);
         }
@@ -166,39 +167,42 @@ impl Engine {
     fn end(&mut self, index: u32, why: CloseReason, app: &mut impl App) {
         // As it was before the callback, which may still call what it likes.
         let rests = self.core.slot(index).tcb.closed().is_none();
-        if self.core.slot(index).announced {
+        if self.core.slot(index).is(Mark::Announced) {
             app.on_close(&mut Flow::new(&mut self.core, index), why);
         }
         self.stop_waiting(index);
-        if self.core.slot(index).starved {
+        if self.core.slot(index).is(Mark::Starved) {
             self.core.starved.retain(|&starved| starved != index);
         }
-        let id = self.core.flows.id_of(index).expect("flows are freed only when served");
-        let Some(mut slot) = self.core.flows.remove(id) else { return };
+        let slot = self.core.flows.at_mut(index);
         slot.tcb.release(&mut self.core.send, &mut self.recv);
         self.core.wheel.cancel(index);
         self.core.counters.add(Counter::Closed);
+        let key = self.core.flows.key(index);
+        let hash = self.core.hash.flow(&key);
         let old = Found::Flow(index).to_value();
         if rests {
-            self.remember(&slot, old);
+            self.remember(index, key, hash, old);
         } else {
-            self.core.table.remove(slot.hash, old);
+            self.core.table.remove(hash, old);
         }
+        self.core.flows.remove(index);
     }
 
-    /// Makes the TIME-WAIT record of `slot`, in whose place it goes; when there is no room the oldest goes.
-    fn remember(&mut self, slot: &FlowSlot, old: u32) -> bool {
+    /// Makes the TIME-WAIT record of the flow in slot `index`, in whose place it goes; when there is no room
+    /// the oldest goes.
+    fn remember(&mut self, index: u32, key: FlowKey, hash: u64, old: u32) -> bool {
         if self.core.time_wait.is_full() {
             self.core.counters.add(Counter::TimeWaitEvicted);
             self.forget_expired(Instant::NEVER);
         }
         let expires = self.core.now + self.core.config.tcp.time_wait;
-        let record = TimeWait::new(&slot.tcb);
-        let Some(index) = self.core.time_wait.insert(record, slot.key, slot.hash, expires) else {
-            return self.core.table.remove(slot.hash, old);
+        let record = TimeWait::new(&self.core.flows.at(index).tcb);
+        let Some(index) = self.core.time_wait.insert(record, key, hash, expires) else {
+            return self.core.table.remove(hash, old);
         };
         self.core.counters.add(Counter::TimeWaitCreated);
-        self.core.table.replace(slot.hash, old, Found::TimeWait(index).to_value())
+        self.core.table.replace(hash, old, Found::TimeWait(index).to_value())
     }
 
     /// Takes one record that has expired by `by` out of the tables; `false` when there is none.
@@ -219,10 +223,10 @@ impl Engine {
 
     /// A flow's node in the wheel fired: some deadline may have passed.
     pub(super) fn on_flow_timers(&mut self, index: u32, app: &mut impl App) {
-        let slot = self.core.flows.at_mut(index).expect("the node of a free slot is not armed");
+        let slot = self.core.flows.at_mut(index);
         let expired = slot.tcb.on_timers(&mut env!(self.core, self.recv));
         self.core.mark_ready(index);
-        if !self.core.slot(index).announced {
+        if !self.core.slot(index).is(Mark::Announced) {
             return;
         }
         if let Some(report) = expired.report {
@@ -235,11 +239,12 @@ impl Engine {
 
     /// A SYN-ACK went unanswered.
     pub(super) fn on_half_open_timer(&mut self, index: u32, tx: &mut impl TxBatch) {
-        let slot = self.core.half_open.at_mut(index).expect("the node of a free slot is not armed");
+        let slot = self.core.half_open.at_mut(index);
         if slot.half.retry(&self.core.config.tcp) {
             self.core.counters.add(Counter::Retransmits);
             self.arm_half_open(index);
-            self.send_syn_ack(index, tx);
+            let key = self.core.half_open.key(index);
+            self.send_syn_ack(index, &key, self.core.origin(&key, None), tx);
         } else {
             self.core.counters.add(Counter::HalfOpenExpired);
             self.free_half_open(index);

@@ -8,7 +8,7 @@ use crate::tcp::TimeWait;
 const NONE: u32 = u32::MAX;
 
 /// One record and its tuple.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct TimeWaitSlot {
     pub record: TimeWait,
     pub key: FlowKey,
@@ -46,7 +46,7 @@ impl TimeWaitTable {
     /// Takes a record in; `None` when there is no room.
     pub fn insert(&mut self, record: TimeWait, key: FlowKey, hash: u64, expires: Instant) -> Option<u32> {
         let slot = TimeWaitSlot { record, key, hash, expires, before: NONE, after: NONE };
-        let index = self.records.insert(slot)?.index();
+        let index = self.records.insert(slot)?;
         self.append(index);
         Some(index)
     }
@@ -60,9 +60,10 @@ impl TimeWaitTable {
 
     /// Takes a record out before its time.
     pub fn remove(&mut self, index: u32) -> Option<TimeWaitSlot> {
-        let id = self.records.id_of(index)?;
+        let slot = *self.records.at(index)?;
         self.unlink(index);
-        self.records.remove(id)
+        self.records.remove(index);
+        Some(slot)
     }
 
     /// Takes out the next record that has expired by `now`, and where it was.

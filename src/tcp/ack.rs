@@ -175,7 +175,7 @@ impl Tcb {
         if let Some((seq, sent_at)) = self.timed
             && seq.before(seg.ack)
         {
-            self.rtt.sample(env.now.micros_since(sent_at), &env.config.rto);
+            self.rtt.sample(sent_at.elapsed(env.now), &env.config.rto);
             self.timed = None;
         }
     }

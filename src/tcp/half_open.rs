@@ -4,48 +4,102 @@
 use super::segment::{Outgoing, Segment};
 use super::tcb::{Env, Opening, Tcb};
 use super::{FlowOptions, State, TcpConfig};
-use crate::base::{Instant, Seq};
+use crate::base::{Instant, Micros32, Seq};
 use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
-/// The peer's SYN and our answer to it.
+/// The peer's SYN and our answer to it, in 24 octets.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfOpen {
     /// SEG.SEQ of the SYN.
     irs: Seq,
     /// Our initial sequence number.
     iss: Seq,
-    /// TSval of the SYN; meaningful with `stamps`.
+    /// TSval of the SYN; meaningful with [`HalfOpen::STAMPS`].
     stamp: u32,
+    /// When the first SYN-ACK left; meaningful without [`HalfOpen::AMBIGUOUS`], so for one timeout at most.
+    sent_at: Micros32,
     wnd: u16,
-    mss: Option<u16>,
-    window_scale: Option<u8>,
-    stamps: bool,
-    sack: bool,
+    /// What the SYN announced, at least one; zero when it said nothing.
+    mss: u16,
+    /// Whose SYN it was, or [`HalfOpen::NOBODY`].
+    owner: u16,
     /// SYN-ACKs sent again so far because the timer expired.
     retries: u8,
-    /// The SYN-ACK was sent more than once, so its answer measures nothing (Karn).
-    ambiguous: bool,
-    /// When the first SYN-ACK left.
-    sent_at: Instant,
+    /// The window scale or [`HalfOpen::NO_SCALE`], and the flags below.
+    scale_and_flags: u8,
 }
 
+const _: () = assert!(size_of::<HalfOpen>() == 24);
+
 impl HalfOpen {
+    /// The bits of the window scale, and what they are when the SYN has none: a scale is at most 14.
+    const SCALE: u8 = 0x0f;
+    const NO_SCALE: u8 = 0x0f;
+    /// The SYN had timestamps.
+    const STAMPS: u8 = 1 << 4;
+    /// The SYN permitted SACK.
+    const SACK: u8 = 1 << 5;
+    /// The SYN-ACK was sent more than once, so its answer measures nothing (Karn).
+    const AMBIGUOUS: u8 = 1 << 6;
+    /// It came over IPv4.
+    const IPV4: u8 = 1 << 7;
+    /// The owner of a record that is not in use.
+    const NOBODY: u16 = u16::MAX;
+
     /// The entry that the SYN `seg` makes.
     pub fn new(seg: &Segment<'_>, iss: Seq, now: Instant) -> Self {
         let options = TcpOptions::parse(seg.options);
+        let stamps = if seg.stamps.is_some() { Self::STAMPS } else { 0 };
+        let sack = if options.sack_permitted { Self::SACK } else { 0 };
         Self {
             irs: seg.seq,
             iss,
             stamp: seg.stamps.map_or(0, |stamps| stamps.val),
+            sent_at: Micros32::floor(now),
             wnd: seg.wnd,
-            mss: options.mss,
-            window_scale: options.window_scale,
-            stamps: seg.stamps.is_some(),
-            sack: options.sack_permitted,
+            mss: options.mss.map_or(0, |mss| mss.max(1)),
+            owner: 0,
             retries: 0,
-            ambiguous: false,
-            sent_at: now,
+            scale_and_flags: options.window_scale.unwrap_or(Self::NO_SCALE) | stamps | sack,
         }
+    }
+
+    /// The same entry with what the stack must know of it: whose SYN it was, a number below `u16::MAX`, and
+    /// whether it came over IPv4.
+    #[must_use]
+    pub fn owned_by(mut self, owner: u16, ipv4: bool) -> Self {
+        debug_assert!(owner != Self::NOBODY, "the last number means nobody");
+        self.owner = owner;
+        self.scale_and_flags |= if ipv4 { Self::IPV4 } else { 0 };
+        self
+    }
+
+    /// Whose SYN it was.
+    pub const fn owner(&self) -> u16 {
+        self.owner
+    }
+
+    /// Whether it came over IPv4.
+    pub const fn is_ipv4(&self) -> bool {
+        self.has(Self::IPV4)
+    }
+
+    /// It came to nothing, or to a connection: the record is not in use any more.
+    pub const fn end(&mut self) {
+        self.owner = Self::NOBODY;
+    }
+
+    /// Whether [`HalfOpen::end`] was called.
+    pub const fn is_over(&self) -> bool {
+        self.owner == Self::NOBODY
+    }
+
+    const fn has(&self, flag: u8) -> bool {
+        self.scale_and_flags & flag != 0
+    }
+
+    fn window_scale(&self) -> Option<u8> {
+        Some(self.scale_and_flags & Self::SCALE).filter(|&scale| scale != Self::NO_SCALE)
     }
 
     /// Whether `seg` is the SYN that made this entry, once more.
@@ -69,28 +123,29 @@ impl HalfOpen {
     pub fn retry(&mut self, config: &TcpConfig) -> bool {
         let again = self.retries < config.syn_ack_retries;
         self.retries += u8::from(again);
-        self.ambiguous = true;
+        self.answer_again();
         again
     }
 
     /// The SYN came again, so the SYN-ACK goes again; its timer runs on, or a peer that repeats itself
     /// would keep the entry for ever.
-    pub fn answer_again(&mut self) {
-        self.ambiguous = true;
+    pub const fn answer_again(&mut self) {
+        self.scale_and_flags |= Self::AMBIGUOUS;
     }
 
     /// The SYN-ACK, with the options that both sides want (MUST-14, RFC 7323 §2.2, §3.2, RFC 2018 §2).
     pub fn syn_ack(&self, opening: &Opening, options: &FlowOptions, config: &TcpConfig) -> Outgoing {
         let limit = options.recv_buffer;
-        let scaling = config.window_scale && self.window_scale.is_some();
+        let scaling = config.window_scale && self.window_scale().is_some();
         let val = super::isn::timestamp_clock(opening.now).wrapping_add(opening.timestamp_offset);
         Outgoing {
             wnd: u16::try_from(limit).unwrap_or(u16::MAX),
             options: TcpOptions {
                 mss: Some(opening.mss),
                 window_scale: scaling.then(|| super::tcb::window_shift(limit)),
-                sack_permitted: config.sack && self.sack,
-                timestamps: (config.timestamps && self.stamps).then_some(Timestamps { val, ecr: self.stamp }),
+                sack_permitted: config.sack && self.has(Self::SACK),
+                timestamps: (config.timestamps && self.has(Self::STAMPS))
+                    .then_some(Timestamps { val, ecr: self.stamp }),
                 sack: SackBlocks::default(),
             },
             ..Outgoing::bare(self.iss, self.irs + 1, Control::SYN | Control::ACK)
@@ -103,17 +158,17 @@ impl HalfOpen {
         let opening = Opening { iss: self.iss, ..*opening };
         let mut tcb = Tcb::new(&opening, options, env.config, State::SynReceived);
         let syn = TcpOptions {
-            mss: self.mss,
-            window_scale: self.window_scale,
-            sack_permitted: self.sack,
-            timestamps: self.stamps.then_some(Timestamps { val: self.stamp, ecr: 0 }),
+            mss: Some(self.mss).filter(|&mss| mss != 0),
+            window_scale: self.window_scale(),
+            sack_permitted: self.has(Self::SACK),
+            timestamps: self.has(Self::STAMPS).then_some(Timestamps { val: self.stamp, ecr: 0 }),
             sack: SackBlocks::default(),
         };
         tcb.snd.nxt = self.iss + 1;
         tcb.snd.cursor = tcb.snd.nxt;
         tcb.agree(self.irs, self.wnd, &syn, env);
         tcb.timeouts = self.retries;
-        if !self.ambiguous {
+        if !self.has(Self::AMBIGUOUS) {
             tcb.timed = Some((self.iss, self.sent_at));
         }
         tcb

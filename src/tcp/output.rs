@@ -7,7 +7,7 @@ use super::segment::Outgoing;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{State, TcpConfig};
-use crate::base::{Counter, Instant, Seq};
+use crate::base::{Counter, Instant, Micros32, Seq};
 use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 impl Tcb {
@@ -61,7 +61,7 @@ impl Tcb {
         self.snd.cursor = self.snd.iss + 1;
         self.snd.nxt = self.snd.cursor;
         if first {
-            self.timed = Some((self.snd.iss, env.now));
+            self.timed = Some((self.snd.iss, Micros32::floor(env.now)));
             self.progress_at = env.now;
         } else {
             env.counters.add(Counter::Retransmits);
@@ -181,7 +181,7 @@ impl Tcb {
             // Karn: its acknowledgment could be of either copy.
             self.timed = None;
         } else {
-            self.timed.get_or_insert((seq, env.now));
+            self.timed.get_or_insert((seq, Micros32::floor(env.now)));
             env.counters.add_n(Counter::TextOut, u64::from(len));
         }
         if seq == self.snd.cursor {

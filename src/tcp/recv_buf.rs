@@ -146,8 +146,7 @@ impl RecvBuf {
             return Err(InsertError::NoBuffer);
         }
         if !self.has_gaps() {
-            let id = pools.reassembly.insert(Ranges::new()).expect("there is room, as seen above");
-            self.ranges = id.index();
+            self.ranges = pools.reassembly.insert(Ranges::new()).expect("there is room, as seen above");
         }
         let ranges = pools.reassembly.at_mut(self.ranges).expect("the slot is this connection's");
         let cursor = ranges.cursor.seek(&pools.chunks, self.head, at);
@@ -197,8 +196,8 @@ impl RecvBuf {
 
     /// Drops everything and returns what the pools lent.
     pub fn clear(&mut self, pools: &mut RecvPools) {
-        if let Some(id) = pools.reassembly.id_of(self.ranges) {
-            pools.reassembly.remove(id);
+        if self.has_gaps() {
+            pools.reassembly.remove(self.ranges);
         }
         if self.chunks > 0 {
             pools.chunks.free_chain(self.head, self.tail, self.chunks);
@@ -258,8 +257,7 @@ impl RecvBuf {
     /// Returns the reassembly queue when there are no gaps any more.
     fn release_ranges(&mut self, pools: &mut RecvPools) {
         if pools.reassembly.at(self.ranges).is_some_and(Ranges::is_empty) {
-            let id = pools.reassembly.id_of(self.ranges).expect("it was found just now");
-            pools.reassembly.remove(id);
+            pools.reassembly.remove(self.ranges);
             self.ranges = NONE;
         }
     }

@@ -10,7 +10,7 @@ use super::send_buf::SendBuf;
 use super::settings::Settings;
 use super::timers::{Timer, Timers};
 use super::{ChallengeLimit, CloseReason, FlowOptions, State, TcpConfig};
-use crate::base::{Counters, Instant, Seq};
+use crate::base::{Counters, Instant, Micros32, Seq};
 use crate::wire::TcpOptions;
 
 /// Send sequence variables (RFC 9293 Figure 2's terms).
@@ -188,7 +188,7 @@ pub struct Tcb {
     pub(super) timers: Timers,
     pub(super) rtt: RttEstimator,
     /// The segment being timed: its sequence number and when it left (Karn: never a retransmission).
-    pub(super) timed: Option<(Seq, Instant)>,
+    pub(super) timed: Option<(Seq, Micros32)>,
     pub(super) recovery: Recovery,
     pub(super) congestion: Congestion,
     /// When SND.UNA last moved, the first octet went into an empty flight, a closed window opened, or a

@@ -1,0 +1,231 @@
+//! The records of connections that own a TCB, and the handles that outlive them.
+#![forbid(unsafe_code)]
+
+use super::egress::Path;
+use super::ingress::Link;
+use super::keys::{SlotKey, WideAddrs};
+use super::listener::ListenerId;
+use crate::base::{FlowId, FlowKey, Slab};
+use crate::tcp::{FlowOptions, Tcb};
+use crate::wire::Mac;
+
+/// One bit of a [`FlowSlot`]'s state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum Mark {
+    /// Its addresses are IPv6.
+    Ipv6 = 1,
+    /// Its neighbour's link address is known.
+    Resolved = 1 << 1,
+    /// The application knows of it.
+    Announced = 1 << 2,
+    /// It is in its listener's queue, accepting being paused.
+    Waiting = 1 << 3,
+    /// It is in the queue of flows to serve, or being served.
+    Queued = 1 << 4,
+    /// It is in the queue of flows that the send buffers had no chunk for.
+    Starved = 1 << 5,
+}
+
+/// One connection: the TCB, and what the stack knows of it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct FlowSlot {
+    key: SlotKey,
+    mac: Mac,
+    vlan: u16,
+    /// The listener it came from, or [`NONE`] for active opens.
+    listener: u16,
+    marks: u16,
+    pub tcb: Tcb,
+    /// Odd while the slot is in use.
+    generation: u32,
+    pub user: u64,
+    ttl: u8,
+    dscp: u8,
+}
+
+/// No VLAN, or no listener.
+const NONE: u16 = u16::MAX;
+
+/// What a [`FlowSlot`] is made from.
+#[derive(Debug)]
+pub(super) struct NewFlow<'a> {
+    pub tcb: Tcb,
+    pub key: &'a FlowKey,
+    pub link: Link,
+    pub options: &'a FlowOptions,
+    pub listener: Option<ListenerId>,
+    pub user: u64,
+    pub resolved: bool,
+    pub announced: bool,
+}
+
+impl FlowSlot {
+    fn new(new: NewFlow<'_>, generation: u32) -> Self {
+        let mut slot = Self {
+            key: SlotKey::new(new.key),
+            mac: new.link.mac,
+            vlan: new.link.vlan.unwrap_or(NONE),
+            listener: new.listener.map_or(NONE, |ListenerId(at)| at),
+            marks: 0,
+            tcb: new.tcb,
+            generation,
+            user: new.user,
+            ttl: new.options.ttl,
+            dscp: new.options.dscp,
+        };
+        slot.set(Mark::Ipv6, !new.key.is_ipv4());
+        slot.set(Mark::Resolved, new.resolved);
+        slot.set(Mark::Announced, new.announced);
+        slot
+    }
+
+    /// Whether `mark` is set.
+    pub const fn is(&self, mark: Mark) -> bool {
+        self.marks & mark as u16 != 0
+    }
+
+    /// Sets or clears `mark`.
+    pub const fn set(&mut self, mark: Mark, on: bool) {
+        self.marks = if on { self.marks | mark as u16 } else { self.marks & !(mark as u16) };
+    }
+
+    /// Sets or clears `mark`; returns what it was.
+    pub const fn replace(&mut self, mark: Mark, on: bool) -> bool {
+        let was = self.is(mark);
+        self.set(mark, on);
+        was
+    }
+
+    /// The listener it came from; `None` for active opens.
+    pub const fn listener(&self) -> Option<ListenerId> {
+        if self.listener == NONE { None } else { Some(ListenerId(self.listener)) }
+    }
+
+    /// What its packets have in their link and network headers.
+    #[inline]
+    pub const fn path(&self) -> Path {
+        let vlan = if self.vlan == NONE { None } else { Some(self.vlan) };
+        Path { link: Link { mac: self.mac, vlan }, ttl: self.ttl, dscp: self.dscp }
+    }
+
+    /// It answers to there from now on.
+    #[inline]
+    pub fn follow(&mut self, link: Link) {
+        self.mac = link.mac;
+        self.vlan = link.vlan.unwrap_or(NONE);
+    }
+
+    /// Its neighbour's link address is this one from now on.
+    pub const fn resolve(&mut self, mac: Mac) {
+        self.mac = mac;
+        self.set(Mark::Resolved, true);
+    }
+
+    const fn in_use(&self) -> bool {
+        self.generation % 2 == 1
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Flows {
+    slots: Slab<FlowSlot>,
+    wide: WideAddrs,
+}
+
+impl Flows {
+    /// Room for `capacity` connections; the only allocation there is.
+    pub fn with_capacity(capacity: u32) -> Self {
+        Self { slots: Slab::with_capacity(capacity), wide: WideAddrs::new(capacity) }
+    }
+
+    /// Takes a connection in; `None` when there is no room.
+    pub fn insert(&mut self, new: NewFlow<'_>) -> Option<FlowId> {
+        let (key, scope_id) = (new.key, new.options.scope_id);
+        let mut generation = 0;
+        let index = self.slots.insert_with(|old| {
+            generation = old.map_or(0, |old| old.generation).wrapping_add(1);
+            FlowSlot::new(new, generation)
+        })?;
+        self.wide.set(index, key, scope_id);
+        Some(FlowId { index, generation })
+    }
+
+    /// The connection is over: its handle names nothing from now on, and its slot is free.
+    ///
+    /// A handle can only come to life again after its slot was reused 2^31 times.
+    pub fn remove(&mut self, index: u32) {
+        let slot = self.slots.at_mut(index).expect("tables name slots in use");
+        debug_assert!(slot.in_use(), "slot {index} is free already");
+        slot.generation = slot.generation.wrapping_add(1);
+        self.slots.remove(index);
+    }
+
+    /// The connection that `id` names, unless it is over.
+    pub fn get(&self, id: FlowId) -> Option<&FlowSlot> {
+        self.slots.at(id.index).filter(|slot| slot.generation == id.generation)
+    }
+
+    /// The connection in a slot that is in use.
+    #[inline]
+    pub fn at(&self, index: u32) -> &FlowSlot {
+        self.slots.at(index).expect("tables name slots in use")
+    }
+
+    /// Like [`Flows::at`], to change it.
+    #[inline]
+    pub fn at_mut(&mut self, index: u32) -> &mut FlowSlot {
+        self.slots.at_mut(index).expect("tables name slots in use")
+    }
+
+    /// The handle of the connection in a slot that is in use.
+    pub fn id_of(&self, index: u32) -> FlowId {
+        FlowId { index, generation: self.at(index).generation }
+    }
+
+    /// Whether the connection in slot `index` has this tuple.
+    #[inline]
+    pub fn has_key(&self, index: u32, key: &FlowKey) -> bool {
+        let slot = self.at(index);
+        slot.key.is(!slot.is(Mark::Ipv6), &self.wide, index, key)
+    }
+
+    /// The tuple of the connection in slot `index`.
+    #[inline]
+    pub fn key(&self, index: u32) -> FlowKey {
+        let slot = self.at(index);
+        slot.key.get(!slot.is(Mark::Ipv6), &self.wide, index)
+    }
+
+    /// IPv6 scope of the peer, if it has one: not on the wire, but part of its socket's name.
+    pub fn scope_id(&self, index: u32) -> u32 {
+        if self.at(index).is(Mark::Ipv6) { self.wide.get(index).1 } else { 0 }
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> u32 {
+        self.slots.len()
+    }
+
+    /// Whether there can be no more.
+    pub const fn is_full(&self) -> bool {
+        self.slots.len() == self.slots.capacity()
+    }
+
+    /// Slots below this one were in use at some time.
+    pub const fn touched(&self) -> u32 {
+        self.slots.touched()
+    }
+
+    /// Whether a connection is in slot `index`.
+    pub fn in_use(&self, index: u32) -> bool {
+        self.slots.at(index).is_some_and(FlowSlot::in_use)
+    }
+
+    /// All connections and where they are, in the order of slots.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &FlowSlot)> {
+        self.slots.iter().filter(|(_, slot)| slot.in_use())
+    }
+}
