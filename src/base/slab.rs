@@ -26,6 +26,11 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Octets that a slab of this capacity takes once every slot was used and given back.
+    pub const fn octets(capacity: u32) -> u64 {
+        capacity as u64 * (size_of::<T>() + size_of::<u32>()) as u64
+    }
+
     /// Stores `value` and says where; `None`, and the value is dropped, when the slab is full.
     pub fn insert(&mut self, value: T) -> Option<u32> {
         self.insert_with(|_| value)

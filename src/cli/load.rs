@@ -22,7 +22,6 @@ use crate::load::{
     RunReport, Workload, write_hdr_log,
 };
 use crate::runtime::{RunConfig, netlink};
-use crate::stack::Limits;
 use crate::tcp::{CongestionAlgorithm, FlowOptions};
 
 /// Congestion control, by the names that `--cc` knows.
@@ -71,7 +70,7 @@ pub struct Args {
     pub app: AppKind,
     /// Connections at a time, all workers together
     #[arg(long, value_name = "N", default_value_t = 64,
-        value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+        value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub connections: u32,
     /// Our addresses, in turn: a list, or every host of a prefix (10.0.0.1,10.0.0.2 or 10.0.0.0/28); by default
     /// with --backend xdp all of the interface's, of the target's family
@@ -131,6 +130,9 @@ pub struct Args {
 /// succeeded.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let mut plan = args.plan()?;
+    if args.workers.print_plan(flows_max(&plan), plan.targets[0].ip())? {
+        return Ok(());
+    }
     if let (Backend::Xdp, None, Some(dev)) = (args.workers.backend, &args.source, &args.dev) {
         plan.sources = own_addresses(&netlink::interface(dev)?.addresses, plan.targets[0].ip());
     }
@@ -302,6 +304,13 @@ impl Args {
     }
 }
 
+/// Room of one worker: connections in LAST-ACK or waiting for a lost FIN still hold their entry when the next
+/// is opened.
+fn flows_max(plan: &Plan) -> u32 {
+    let share = plan.share(0);
+    share + share.saturating_mul(3).clamp(1_024, 1 << 20)
+}
+
 fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
     let files = kernel::raise_file_limit();
     if files < u64::from(args.connections) + 64 {
@@ -323,14 +332,12 @@ fn run_kernel(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
 }
 
 fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::Result<String> {
-    // Connections in LAST-ACK or waiting for a lost FIN still hold their entry when the next is opened.
-    let flows_max = plan.share(0).saturating_mul(4).max(1_024);
+    let target = plan.targets[0];
     let config = RunConfig {
         sources: args.source.clone().map(|list| list.0).unwrap_or_default(),
         connects: true,
         source_ports: args.source_ports.clone(),
-        limits: Limits { flows_max, ..Limits::default() },
-        ..args.workers.run_config(args.dev.as_deref(), CpusFrom::Last)?
+        ..args.workers.run_config(args.dev.as_deref(), CpusFrom::Last, flows_max(plan), target.ip())?
     };
     let congestion = match args.cc {
         Some(Congestion::NewReno) | None => CongestionAlgorithm::NewReno,

@@ -3,6 +3,7 @@
 
 pub mod lab;
 pub mod load;
+mod memory;
 mod parse;
 pub mod serve;
 mod watch;

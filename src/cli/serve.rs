@@ -19,7 +19,7 @@ use super::xdp::run_xdp;
 use crate::load::kernel::{self, Listener};
 use crate::load::{CloseSide, Control, Environment, ServeApp, Server, Site, cpu_seconds};
 use crate::runtime::RunConfig;
-use crate::stack::{Limits, Listen};
+use crate::stack::Listen;
 use crate::tcp::FlowOptions;
 
 /// What the server speaks.
@@ -76,7 +76,7 @@ pub struct Args {
     workers: Workers,
     /// Connections at a time that each worker has room for
     #[arg(long, value_name = "N", default_value_t = 65_536,
-        value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+        value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub max_connections: u32,
     /// Write CPU time and counters to this file at the end
     #[arg(long, value_name = "FILE")]
@@ -100,6 +100,9 @@ struct ServeReport {
 ///
 /// One sentence on what is wrong and what to do about it.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.workers.print_plan(args.max_connections, args.listen.0[0].ip())? {
+        return Ok(());
+    }
     let app = args.serve_app()?;
     let control = stop_on_signal()?;
     let (backend, listen, mode) = match args.workers.backend {
@@ -173,8 +176,12 @@ fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     let options = FlowOptions { nagle: false, ..FlowOptions::default() };
     let config = RunConfig {
         listen: Vec::from([Listen { ports, options, ..Listen::new(addrs[0].ip(), 0) }]),
-        limits: Limits { flows_max: args.max_connections, ..Limits::default() },
-        ..args.workers.run_config(args.dev.as_deref(), CpusFrom::First)?
+        ..args.workers.run_config(
+            args.dev.as_deref(),
+            CpusFrom::First,
+            args.max_connections,
+            addrs[0].ip(),
+        )?
     };
     let factory = |_| Server::new(app.clone(), args.max_connections);
     // Nothing depends on the line but the one who waits for it, and that one is gone if it fails.

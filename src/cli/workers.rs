@@ -1,10 +1,12 @@
 //! What `serve` and `load` share: whose TCP, on how many threads, and where those run.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
 use std::vec::Vec;
 
 use anyhow::bail;
 
+use super::memory::{self, Memory};
 use super::parse::{self, Backend, List};
 use super::xdp::{Idle, Mode};
 use crate::load::kernel::Thread;
@@ -30,6 +32,8 @@ pub(super) struct Workers {
     /// How to get frames with --backend xdp; what was obtained is printed
     #[arg(long, value_enum, default_value = "auto")]
     mode: Mode,
+    #[command(flatten)]
+    pub memory: Memory,
 }
 
 /// Which end of the machine's CPUs a command takes when none are named.
@@ -42,12 +46,39 @@ pub(super) enum CpusFrom {
 }
 
 impl Workers {
-    /// A stack on `dev` with these workers, to be completed by the command.
+    /// Prints what tables for `flows_max` connections per worker take, if that was asked for; returns whether
+    /// it was.
     ///
     /// # Errors
     ///
-    /// When no interface is named.
-    pub fn run_config(&self, dev: Option<&str>, from: CpusFrom) -> anyhow::Result<RunConfig> {
+    /// When the backend has no tables of ours.
+    pub fn print_plan(&self, flows_max: u32, addr: IpAddr) -> anyhow::Result<bool> {
+        if !self.memory.plan {
+            return Ok(false);
+        }
+        if self.backend == Backend::Kernel {
+            bail!("--plan is for --backend xdp; the kernel allocates as it goes");
+        }
+        let limits = self.memory.limits(flows_max, self.count)?;
+        std::println!("{}", memory::describe(&limits, self.count, addr.is_ipv6()));
+        Ok(true)
+    }
+
+    /// A stack on `dev` with these workers and room for `flows_max` connections to or from `addr`, to be
+    /// completed by the command.
+    ///
+    /// # Errors
+    ///
+    /// When no interface is named, and when the machine has not memory enough.
+    pub fn run_config(
+        &self,
+        dev: Option<&str>,
+        from: CpusFrom,
+        flows_max: u32,
+        addr: IpAddr,
+    ) -> anyhow::Result<RunConfig> {
+        let limits = self.memory.limits(flows_max, self.count)?;
+        memory::check(&limits, self.count, addr.is_ipv6())?;
         let Some(dev) = dev else {
             bail!("--backend xdp needs an interface: name it with --dev, or use --backend kernel");
         };
@@ -56,6 +87,7 @@ impl Workers {
             workers: self.count,
             cpus: self.cpus_from(from),
             idle: self.idle.unwrap_or(Idle::Spin).into(),
+            limits,
             ..RunConfig::new(dev)
         })
     }

@@ -181,6 +181,11 @@ impl Engine {
         self.core.time_wait.len()
     }
 
+    /// How much of the flow table is in use, 0 to 1; it is full at 0.8.
+    pub fn table_load(&self) -> f64 {
+        f64::from(self.core.table.len()) / f64::from(self.core.table.places())
+    }
+
     /// How many entries of the flow table are how far from home; the last counts all that are farther.
     pub fn probe_histogram(&self) -> [u32; 16] {
         self.core.table.probe_histogram()

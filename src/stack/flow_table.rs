@@ -120,7 +120,7 @@ struct Position {
 
 impl FlowTable {
     /// A table for `capacity` values; the only allocation there is, of
-    /// [`FlowTable::octets_per_capacity`] octets.
+    /// [`FlowTable::octets`] octets.
     pub fn new(capacity: u32) -> Self {
         let buckets = buckets_for(capacity);
         let words = buckets as usize * WORDS + WORDS - 1;
@@ -132,7 +132,7 @@ impl FlowTable {
     }
 
     /// Octets that a table of this capacity allocates.
-    pub const fn octets_per_capacity(capacity: u32) -> u64 {
+    pub const fn octets(capacity: u32) -> u64 {
         (buckets_for(capacity) as u64 + 1) * LINE as u64 - size_of::<u32>() as u64
     }
 
@@ -194,9 +194,11 @@ impl FlowTable {
         self.len
     }
 
-    /// How many buckets there are, of twelve values each.
-    pub const fn buckets(&self) -> u32 {
-        self.buckets
+    /// How many values its buckets have room for, more than the capacity.
+    #[expect(clippy::cast_possible_truncation, reason = "there are twelve")]
+    pub const fn places(&self) -> u32 {
+        const PLACES: u32 = LANES as u32;
+        self.buckets * PLACES
     }
 
     /// How many values lie 0, 1, 2, ... buckets from home; the last number counts 15 and more.
@@ -522,14 +524,14 @@ mod tests {
     #[test]
     fn a_table_at_capacity_takes_less_than_seven_octets_a_value_and_begins_at_a_line() {
         for capacity in [0, 1, 1_000, 10_000_000, u32::MAX] {
-            let octets = FlowTable::octets_per_capacity(capacity);
+            let octets = FlowTable::octets(capacity);
             assert!(octets <= 7 * u64::from(capacity) + 124, "{capacity}: {octets}");
         }
         for capacity in [0, 9, 10, 1_000, 100_000] {
             let table = FlowTable::new(capacity);
-            assert_eq!(table.words.len() as u64 * 4, FlowTable::octets_per_capacity(capacity));
+            assert_eq!(table.words.len() as u64 * 4, FlowTable::octets(capacity));
             assert_eq!(core::ptr::from_ref(table.bucket(0)).addr() % LINE, 0);
-            assert!(u64::from(table.buckets()) * 12 >= u64::from(capacity) * 5 / 4);
+            assert!(u64::from(table.places()) >= u64::from(capacity) * 5 / 4);
         }
     }
 

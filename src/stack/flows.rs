@@ -141,6 +141,11 @@ impl Flows {
         Self { slots: Slab::with_capacity(capacity), wide: WideAddrs::new(capacity) }
     }
 
+    /// Octets of `capacity` connections, IPv6 addresses apart.
+    pub const fn octets(capacity: u32) -> u64 {
+        Slab::<FlowSlot>::octets(capacity)
+    }
+
     /// Takes a connection in; `None` when there is no room.
     pub fn insert(&mut self, new: NewFlow<'_>) -> Option<FlowId> {
         let (key, scope_id) = (new.key, new.options.scope_id);

@@ -48,6 +48,11 @@ impl HalfOpens {
         Self { slots: Slab::with_capacity(capacity), wide: WideAddrs::new(capacity) }
     }
 
+    /// Octets of `capacity` of them, IPv6 addresses apart.
+    pub const fn octets(capacity: u32) -> u64 {
+        Slab::<HalfOpenSlot>::octets(capacity)
+    }
+
     /// Takes one in and says where; `None` when there is no room.
     pub fn insert(&mut self, half: HalfOpen, key: &FlowKey, link: Link) -> Option<u32> {
         let (mac, vlan) = (link.mac, link.vlan.unwrap_or(NONE));

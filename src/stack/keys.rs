@@ -66,6 +66,11 @@ impl WideAddrs {
         Self(vec![[0; Self::OCTETS]; slots as usize])
     }
 
+    /// Octets of as many slots.
+    pub const fn octets(slots: u32) -> u64 {
+        slots as u64 * Self::OCTETS as u64
+    }
+
     /// Remembers what of `key`, and of its peer's name, does not fit the slot.
     pub fn set(&mut self, index: u32, key: &FlowKey, scope_id: u32) {
         let AddrPair::V6 { local, remote } = key.addrs else { return };

@@ -2,7 +2,7 @@
 //!
 //! | concern | file |
 //! | --- | --- |
-//! | what the owner of an engine calls | `engine`, `batch`, `limits` |
+//! | what the owner of an engine calls | `engine`, `batch`, `limits`, `memory_plan` |
 //! | what an application sees | `app`, `listener` |
 //! | frame in: checks, then to its connection | `ingress`, `plain`, `arrive` |
 //! | frame out: callbacks, output, ends | `serve`, `egress` |
@@ -23,6 +23,7 @@ mod ingress;
 mod keys;
 mod limits;
 mod listener;
+mod memory_plan;
 mod neighbour;
 mod plain;
 mod ports;
@@ -38,6 +39,7 @@ pub use batch::{RxBatch, TxBatch};
 pub use engine::Engine;
 pub use limits::Limits;
 pub use listener::{Listen, ListenError, ListenerId};
+pub use memory_plan::{MemoryPlan, PlanItem};
 pub use route::{NextHop, Route, Routes};
 pub use rss::Owners;
 pub use wheel::Wheel;

@@ -31,6 +31,11 @@ impl TimeWaitTable {
         Self { records: Slab::with_capacity(max), first: NONE, last: NONE }
     }
 
+    /// Octets of `max` records.
+    pub const fn octets(max: u32) -> u64 {
+        Slab::<TimeWaitSlot>::octets(max)
+    }
+
     pub fn at(&self, index: u32) -> Option<&TimeWaitSlot> {
         self.records.at(index)
     }

@@ -64,6 +64,11 @@ impl Wheel {
         }
     }
 
+    /// Octets of `capacity` nodes.
+    pub const fn octets(capacity: u32) -> u64 {
+        capacity as u64 * size_of::<Node>() as u64
+    }
+
     /// Makes `node` fire at `at` and at no other time; a deadline in the past fires at the next
     /// [`Wheel::pop_due`].
     ///

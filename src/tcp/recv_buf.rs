@@ -21,6 +21,11 @@ impl RecvPools {
     pub fn new(chunks: u32, chunk_len: u32, reassembly_queues: u32) -> Self {
         Self { chunks: ChunkPool::new(chunks, chunk_len), reassembly: Slab::with_capacity(reassembly_queues) }
     }
+
+    /// Octets of as many reassembly queues.
+    pub const fn queue_octets(reassembly_queues: u32) -> u64 {
+        Slab::<Ranges>::octets(reassembly_queues)
+    }
 }
 
 /// Why text out of order was not stored. Nothing stored before is lost.
