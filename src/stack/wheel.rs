@@ -114,7 +114,7 @@ impl Wheel {
         let old = mem::replace(&mut entry.when, when);
         entry.next |= ARMED;
         if entry.next & LINKED == 0 || is_before(self.current, when, old) {
-            self.relink(node);
+            self.relink(node, when);
         }
     }
 
@@ -210,12 +210,12 @@ impl Wheel {
 
     /// Brings a node whose deadline came nearer, or that is in no list, to where it belongs.
     #[inline(never)]
-    fn relink(&mut self, node: u32) {
-        let entry = self.nodes[node as usize];
-        if entry.next & LINKED != 0 {
+    fn relink(&mut self, node: u32, when: u32) {
+        // Field by field: a wider load would wait until what was just stored is in the cache.
+        if self.nodes[node as usize].next & LINKED != 0 {
             self.unlink(node);
         }
-        self.link(node, decode(self.current, entry.when));
+        self.link(node, decode(self.current, when));
     }
 
     /// Puts a node at the head of its tick's slot.
