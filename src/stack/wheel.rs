@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
+use core::mem;
+
+use zerocopy::FromZeros;
 
 use crate::base::Instant;
 
@@ -14,53 +17,82 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = ((u64::BITS - TICK_SHIFT) / SLOT_BITS) as usize;
 /// The last tick of the clock.
 const TICK_MAX: u64 = u64::MAX >> TICK_SHIFT;
-/// The end of a list.
-const NONE: u32 = u32::MAX;
-/// The deadline of a node that is in no list.
-const DISARMED: u64 = Instant::NEVER.as_nanos();
+/// Nodes that one call of [`Wheel::pop_due`] looks at: some 50 us when none is in the cache.
+const VISITS: u32 = 1_024;
 
-#[derive(Clone, Copy, Debug)]
+/// How far a deadline can be told from the current tick, in its own unit.
+const UNITS: u32 = (1 << 29) - 1;
+/// A unit is a tick, or 16 of them, or 256, ...; how often times 16 lies above [`UNITS`].
+const UNIT_BITS: u32 = 4;
+
+/// Of [`Node::next`]: the node has a deadline.
+const ARMED: u32 = 1 << 31;
+/// Of [`Node::next`]: the node is in a list.
+const LINKED: u32 = 1 << 30;
+/// Of [`Node::next`]: the next node.
+const INDEX: u32 = LINKED - 1;
+/// The end of a list.
+const END: u32 = INDEX;
+/// Of [`Node::prev`]: no node is before this one; the rest is the slot's number.
+const FIRST: u32 = 1 << 31;
+
+/// All zero: in no list and without a deadline, so that memory is touched when a node is first set.
+#[derive(Clone, Copy, Debug, FromZeros)]
 struct Node {
-    /// Nanoseconds, or [`DISARMED`].
-    at: u64,
+    /// The deadline as [`encode`] makes it; of a node without one, where it lay.
+    when: u32,
     next: u32,
     prev: u32,
 }
 
-const _: () = assert!(size_of::<Node>() == 16);
+const _: () = assert!(size_of::<Node>() == 12);
 
 /// At most one deadline for each node, a number below the capacity.
 ///
-/// A deadline is rounded up to a tick of 1.024 us, so nothing fires early. Setting, moving and
-/// cancelling are O(1); a deadline moves down at most once for each level before it fires. Memory for
-/// a node is touched when it, or one above it, is first set.
+/// A deadline is rounded up, so nothing fires early: to a tick of 1.024 us, or where it is more than 9
+/// minutes ahead, by at most one part in 2^25 of the time from the last [`Wheel::pop_due`] until then
+/// (16 us in two hours, 4 ms in 26 days).
 ///
-/// A node lies at the level of the highest base-64 digit in which its tick differs from the current
-/// tick, in the slot of that digit. The current tick never passes the start of a slot in use without
-/// emptying it, so the place of a node always follows from its deadline and is not stored.
+/// A tick lies at the level of the highest base-64 digit in which it differs from the current tick, in
+/// the slot of that digit. The current tick never passes the start of a slot in use. A node is in the
+/// slot of its tick or in an earlier one: cancelling it, or moving its deadline back, changes nothing
+/// but the node, which is looked at again when its slot comes by. So a flow whose deadline moves on, and
+/// a node taken again for the next flow, rarely cost more than one cache line. Setting and cancelling are
+/// O(1); what they leave undone is done when the slot comes by, once, and a deadline that is left alone
+/// moves down at most once for each level before it fires.
 #[derive(Debug)]
 pub struct Wheel {
     nodes: Vec<Node>,
-    capacity: u32,
-    /// The tick up to which everything has fired, except what is in its own slot at level 0.
+    /// The tick up to which everything has fired, except what is in slots that begin with it.
     current: u64,
+    /// How many nodes have a deadline.
+    armed: u32,
+    /// The slot that was reached last, and is emptied before any other.
+    reached: usize,
     /// Bit `l`: level `l` is in use.
     levels: u32,
     /// Bit `s` of word `l`: slot `s` of level `l` is in use.
     slots: [u64; LEVELS],
-    heads: [[u32; SLOTS]; LEVELS],
+    /// The first node of each slot, level by level.
+    heads: [u32; LEVELS * SLOTS],
 }
 
 impl Wheel {
-    /// A wheel for nodes below `capacity` that begins at `now`.
+    /// A wheel for nodes below `capacity` that begins at `now`; the only allocation there is.
+    ///
+    /// # Panics
+    ///
+    /// When `capacity` is 2^30 or more, which is more than a list can name, or there is no memory.
     pub fn new(capacity: u32, now: Instant) -> Self {
+        assert!(capacity <= END, "a wheel of {capacity} nodes is too large");
         Self {
-            nodes: Vec::with_capacity(capacity as usize),
-            capacity,
+            nodes: Node::new_vec_zeroed(capacity as usize).expect("memory for the timers"),
             current: now.as_nanos() >> TICK_SHIFT,
+            armed: 0,
+            reached: 0,
             levels: 0,
             slots: [0; LEVELS],
-            heads: [[NONE; SLOTS]; LEVELS],
+            heads: [END; LEVELS * SLOTS],
         }
     }
 
@@ -72,150 +104,210 @@ impl Wheel {
     /// Makes `node` fire at `at` and at no other time; a deadline in the past fires at the next
     /// [`Wheel::pop_due`].
     ///
-    /// [`Instant::NEVER`], like any instant after the start of the clock's last tick, cancels.
+    /// [`Instant::NEVER`] cancels, like any instant that rounds up to more than the clock can tell.
     ///
     /// # Panics
     ///
     /// When `node` is not below the capacity.
+    #[inline]
     pub fn set(&mut self, node: u32, at: Instant) {
-        let at = at.as_nanos();
-        if at > TICK_MAX << TICK_SHIFT {
-            return self.cancel(node);
+        let tick = at.as_nanos().checked_add((1 << TICK_SHIFT) - 1).map(|ns| ns >> TICK_SHIFT);
+        let tick = tick.map(|tick| tick.max(self.current));
+        let Some(when) = tick.and_then(|tick| encode(self.current, tick)) else { return self.cancel(node) };
+        let entry = &mut self.nodes[node as usize];
+        self.armed += u32::from(entry.next & ARMED == 0);
+        let old = mem::replace(&mut entry.when, when);
+        entry.next |= ARMED;
+        if entry.next & LINKED == 0 || is_before(self.current, when, old) {
+            self.relink(node, when);
         }
-        self.reach(node);
-        let place = self.place(at);
-        let old = self.nodes[node as usize].at;
-        if old == DISARMED {
-            self.link(node, place);
-        } else if self.place(old) != place {
-            self.unlink(node, self.place(old));
-            self.link(node, place);
-        }
-        self.nodes[node as usize].at = at;
     }
 
     /// Takes the deadline of `node` back, if it has one.
+    #[inline]
     pub fn cancel(&mut self, node: u32) {
-        let Some(at) = self.deadline(node) else { return };
-        self.unlink(node, self.place(at.as_nanos()));
-        self.nodes[node as usize].at = DISARMED;
+        let Some(entry) = self.nodes.get_mut(node as usize) else { return };
+        self.armed -= u32::from(entry.next & ARMED != 0);
+        entry.next &= !ARMED;
     }
 
-    /// The deadline of `node` as it was set, before rounding.
+    /// The deadline of `node`, rounded up as when it was set.
+    #[inline]
     pub fn deadline(&self, node: u32) -> Option<Instant> {
-        let at = self.nodes.get(node as usize)?.at;
-        (at != DISARMED).then_some(Instant::from_nanos(at))
+        let entry = self.nodes.get(node as usize)?;
+        let tick = decode(self.current, entry.when);
+        (entry.next & ARMED != 0).then_some(Instant::from_nanos(tick << TICK_SHIFT))
     }
 
-    /// Disarms and returns a node whose deadline, rounded up to a tick, is not after `now`.
+    /// Disarms and returns a node whose deadline, as [`Wheel::deadline`] tells it, is not after `now`.
     ///
-    /// Call it until it returns `None`. Nodes come in the order of their ticks, in no order within
-    /// one; a node that is set again to an instant already due comes again. An instant earlier than
-    /// one seen before counts as that one.
+    /// Call it until it returns `None`; if [`Wheel::next_deadline`] is due even then, many nodes had to
+    /// be looked at that were not, and there is more to do. Nodes come in the order of their ticks, in
+    /// no order within one; a node that is set again to an instant already due comes again. An instant
+    /// earlier than one seen before counts as that one.
     pub fn pop_due(&mut self, now: Instant) -> Option<u32> {
+        self.pop_within(now, VISITS)
+    }
+
+    /// When to call [`Wheel::pop_due`] next: never later than the next deadline (rounded up as it was),
+    /// and possibly earlier; `None` when nothing is set.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.armed == 0 {
+            return None;
+        }
+        self.earliest().map(|(_, start)| Instant::from_nanos(start << TICK_SHIFT))
+    }
+
+    fn pop_within(&mut self, now: Instant, visits: u32) -> Option<u32> {
         let target = (now.as_nanos() >> TICK_SHIFT).max(self.current);
-        while let Some((level, slot, start)) = self.earliest() {
-            if start > target {
-                break;
-            }
-            self.current = start;
-            if level == 0 {
-                let node = self.heads[0][slot];
-                self.unlink(node, (0, slot));
-                self.nodes[node as usize].at = DISARMED;
+        for _ in 0..visits {
+            let Some((slot, start)) = self.earliest().filter(|&(_, start)| start <= target) else {
+                self.current = target;
+                return None;
+            };
+            (self.reached, self.current) = (slot, start);
+            let node = self.heads[slot];
+            self.unlink(node);
+            let entry = &mut self.nodes[node as usize];
+            let (is_armed, tick) = (entry.next & ARMED != 0, decode(start, entry.when));
+            entry.next &= ARMED;
+            if is_armed && tick <= start {
+                self.cancel(node);
                 return Some(node);
             }
-            self.cascade(level, slot);
+            if is_armed {
+                self.link(node, tick);
+            }
         }
-        self.current = target;
         None
-    }
-
-    /// When to call [`Wheel::pop_due`] next: never later than the next deadline (rounded up to a
-    /// tick), and possibly earlier; `None` when nothing is set.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.earliest().map(|(_, _, start)| Instant::from_nanos(start << TICK_SHIFT))
-    }
-
-    /// Grows the array up to `node`, within what `new` allocated.
-    fn reach(&mut self, node: u32) {
-        assert!(node < self.capacity, "node {node} is not below the capacity {}", self.capacity);
-        if node as usize >= self.nodes.len() {
-            self.nodes.resize(node as usize + 1, Node { at: DISARMED, next: NONE, prev: NONE });
-        }
-    }
-
-    /// Level and slot of a deadline, as seen from the current tick.
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
-    fn place(&self, at: u64) -> (usize, usize) {
-        let tick = at.div_ceil(1 << TICK_SHIFT).max(self.current);
-        // The lowest bit is set so that the current tick itself counts as level 0.
-        let level = (((tick ^ self.current) | 1).ilog2() / SLOT_BITS) as usize;
-        (level, ((tick >> (SLOT_BITS as usize * level)) % SLOTS as u64) as usize)
     }
 
     /// The first slot in use, with the tick at which it begins.
     ///
     /// Everything at a lower level agrees with the current tick in one digit more, so it is earlier
-    /// than everything above; and no slot in use begins before the current tick.
-    fn earliest(&self) -> Option<(usize, usize, u64)> {
+    /// than everything above; and no slot in use begins before the current tick. But what is left of
+    /// the slot that was reached comes before what of it has gone to lower levels.
+    #[inline]
+    fn earliest(&self) -> Option<(usize, u64)> {
+        if self.heads[self.reached] != END {
+            let (slot, start) = (self.reached, self.start_of(self.reached));
+            if start == self.current {
+                return Some((slot, start));
+            }
+        }
         if self.levels == 0 {
             return None;
         }
         let level = self.levels.trailing_zeros() as usize;
-        let slot = self.slots[level].trailing_zeros() as usize;
+        let slot = level * SLOTS + self.slots[level].trailing_zeros() as usize;
+        Some((slot, self.start_of(slot)))
+    }
+
+    /// The first tick of a slot that is in use.
+    #[inline]
+    const fn start_of(&self, slot: usize) -> u64 {
+        let (level, digit) = (slot / SLOTS, slot % SLOTS);
         let shift = SLOT_BITS as usize * level;
         let above = self.current >> shift >> SLOT_BITS << SLOT_BITS;
-        Some((level, slot, (above | slot as u64) << shift))
+        (above | digit as u64) << shift
     }
 
-    /// Spreads a slot that begins at the current tick over the levels below.
-    fn cascade(&mut self, level: usize, slot: usize) {
-        let mut node = self.heads[level][slot];
-        self.vacate(level, slot);
-        while node != NONE {
-            let Node { at, next, .. } = self.nodes[node as usize];
-            let place = self.place(at);
-            debug_assert!(place.0 < level, "a cascade leads down");
-            self.link(node, place);
-            node = next;
+    /// Brings a node whose deadline came nearer, or that is in no list, to where it belongs.
+    #[inline(never)]
+    fn relink(&mut self, node: u32, when: u32) {
+        // Field by field: a wider load would wait until what was just stored is in the cache.
+        if self.nodes[node as usize].next & LINKED != 0 {
+            self.unlink(node);
         }
+        self.link(node, decode(self.current, when));
     }
 
-    fn link(&mut self, node: u32, (level, slot): (usize, usize)) {
-        let next = self.heads[level][slot];
-        self.heads[level][slot] = node;
+    /// Puts a node at the head of its tick's slot.
+    #[expect(clippy::cast_possible_truncation, reason = "a slot's number is below 576")]
+    fn link(&mut self, node: u32, tick: u64) {
+        // The lowest bit is set so that the current tick itself counts as level 0.
+        let level = (((tick ^ self.current) | 1).ilog2() / SLOT_BITS) as usize;
+        let digit = (tick >> (SLOT_BITS as usize * level)) as usize % SLOTS;
+        let slot = level * SLOTS + digit;
+        let next = mem::replace(&mut self.heads[slot], node);
         let entry = &mut self.nodes[node as usize];
-        (entry.next, entry.prev) = (next, NONE);
-        if next == NONE {
-            self.slots[level] |= 1 << slot;
+        entry.next = (entry.next & ARMED) | LINKED | next;
+        entry.prev = FIRST | slot as u32;
+        if next == END {
+            self.slots[level] |= 1 << digit;
             self.levels |= 1 << level;
         } else {
             self.nodes[next as usize].prev = node;
         }
     }
 
-    fn unlink(&mut self, node: u32, (level, slot): (usize, usize)) {
+    /// Takes a node out of its list; its own links stay.
+    fn unlink(&mut self, node: u32) {
         let Node { next, prev, .. } = self.nodes[node as usize];
-        if next != NONE {
+        let next = next & INDEX;
+        if next != END {
             self.nodes[next as usize].prev = prev;
         }
-        if prev != NONE {
-            self.nodes[prev as usize].next = next;
-        } else if next != NONE {
-            self.heads[level][slot] = next;
-        } else {
-            self.vacate(level, slot);
+        if prev & FIRST == 0 {
+            let before = &mut self.nodes[prev as usize].next;
+            *before = (*before & !INDEX) | next;
+            return;
+        }
+        let slot = (prev & !FIRST) as usize;
+        self.heads[slot] = next;
+        if next == END {
+            let (level, digit) = (slot / SLOTS, slot % SLOTS);
+            self.slots[level] &= !(1 << digit);
+            if self.slots[level] == 0 {
+                self.levels &= !(1 << level);
+            }
         }
     }
+}
 
-    fn vacate(&mut self, level: usize, slot: usize) {
-        self.heads[level][slot] = NONE;
-        self.slots[level] &= !(1 << slot);
-        if self.slots[level] == 0 {
-            self.levels &= !(1 << level);
-        }
+/// A tick, not before the current one, in the smallest unit in which it is near enough, rounded up;
+/// `None` when that is after the last tick of the clock.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower bits are wanted")]
+const fn encode(current: u64, tick: u64) -> Option<u32> {
+    if tick - current <= UNITS as u64 { Some(tick as u32 & UNITS) } else { encode_far(current, tick) }
+}
+
+#[cold]
+#[expect(clippy::cast_possible_truncation, reason = "the lower bits are wanted")]
+const fn encode_far(current: u64, tick: u64) -> Option<u32> {
+    let (mut exponent, mut shift) = (0, 0);
+    while tick.div_ceil(1 << shift) - (current >> shift) > UNITS as u64 {
+        exponent += 1;
+        shift += UNIT_BITS;
     }
+    let unit = tick.div_ceil(1 << shift);
+    if unit << shift > TICK_MAX {
+        return None;
+    }
+    Some(exponent << UNITS.count_ones() | (unit as u32 & UNITS))
+}
+
+/// The tick that [`encode`] was given, rounded up to its unit, as long as the current tick is not later.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower bits are wanted")]
+const fn decode(current: u64, when: u32) -> u64 {
+    let shift = (when >> UNITS.count_ones()) * UNIT_BITS;
+    let unit = current >> shift;
+    (unit + (when.wrapping_sub(unit as u32) & UNITS) as u64) << shift
+}
+
+/// Whether the deadline `when` is before `old`.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower bits are wanted")]
+const fn is_before(current: u64, when: u32, old: u32) -> bool {
+    if when <= UNITS && old <= UNITS {
+        // Both are in ticks.
+        let current = current as u32;
+        return when.wrapping_sub(current) & UNITS < old.wrapping_sub(current) & UNITS;
+    }
+    decode(current, when) < decode(current, old)
 }
 
 #[cfg(test)]
@@ -232,16 +324,54 @@ mod tests {
     }
 
     fn drain(wheel: &mut Wheel, now: u64) -> Vec<u32> {
-        core::iter::from_fn(|| wheel.pop_due(at(now))).collect()
+        drain_by(wheel, now, VISITS)
+    }
+
+    /// Everything due, in turns of so many nodes looked at.
+    fn drain_by(wheel: &mut Wheel, now: u64, visits: u32) -> Vec<u32> {
+        let mut fired = Vec::new();
+        loop {
+            fired.extend(core::iter::from_fn(|| wheel.pop_within(at(now), visits)));
+            if wheel.next_deadline().is_none_or(|next| next > at(now)) {
+                return fired;
+            }
+        }
+    }
+
+    /// Every list is whole, in the slot that its nodes name, and none of its nodes is due before it.
+    fn check(wheel: &Wheel) {
+        let mut linked = 0;
+        for slot in 0..LEVELS * SLOTS {
+            let (mut node, mut prev) = (wheel.heads[slot], FIRST | u32::try_from(slot).expect("small"));
+            let is_used = wheel.slots[slot / SLOTS] >> (slot % SLOTS) & 1 == 1;
+            assert_eq!(node != END, is_used, "slot {slot}");
+            assert!(!is_used || wheel.start_of(slot) >= wheel.current);
+            while node != END {
+                let entry = &wheel.nodes[node as usize];
+                assert_eq!((entry.prev, entry.next & LINKED), (prev, LINKED));
+                assert!(decode(wheel.current, entry.when) >= wheel.start_of(slot));
+                linked += 1;
+                (prev, node) = (node, entry.next & INDEX);
+            }
+        }
+        for level in 0..LEVELS {
+            assert_eq!(wheel.levels >> level & 1 == 1, wheel.slots[level] != 0);
+        }
+        assert_eq!(wheel.nodes.iter().filter(|node| node.next & LINKED != 0).count(), linked);
+        let armed = wheel.nodes.iter().filter(|node| node.next & ARMED != 0);
+        assert!(armed.clone().all(|node| node.next & LINKED != 0));
+        assert_eq!(armed.count(), wheel.armed as usize);
     }
 
     #[derive(Clone, Debug)]
     enum Op {
         Set(u32, i64),
         Cancel(u32),
-        Advance(u64),
+        Advance(u64, u32),
         PopOne(u64),
     }
+
+    const MILLISECOND: u64 = 1_000_000;
 
     /// Distances of every order of magnitude, so that every level is reached.
     fn distance() -> impl Strategy<Value = u64> {
@@ -253,7 +383,10 @@ mod tests {
             4 => (0..NODES, distance()).prop_map(|(n, d)| Op::Set(n, d.cast_signed())),
             1 => (0..NODES, 0i64..5_000).prop_map(|(n, d)| Op::Set(n, -d)),
             1 => (0..NODES).prop_map(Op::Cancel),
-            3 => distance().prop_map(Op::Advance),
+            // A retransmission timer that is set again and again, and seldom fires.
+            4 => (0..NODES, 190..210_u64).prop_map(|(n, ms)| Op::Set(n, (ms * MILLISECOND).cast_signed())),
+            2 => (0..200 * MILLISECOND, 1..4_u32).prop_map(|(by, visits)| Op::Advance(by, visits)),
+            3 => (distance(), 1..4_u32).prop_map(|(by, visits)| Op::Advance(by, visits)),
             1 => distance().prop_map(Op::PopOne),
         ]
     }
@@ -288,7 +421,14 @@ mod tests {
                     Op::Set(node, delta) => {
                         let when = model.now.saturating_add_signed(delta);
                         wheel.set(node, at(when));
-                        model.deadlines[node as usize] = Some(when);
+                        let rounded = wheel.deadline(node).map(Instant::as_nanos);
+                        prop_assert!(rounded.is_none_or(|rounded| rounded >= when));
+                        let tick = when.div_ceil(TICK).max(wheel.current) * TICK;
+                        let ahead = tick - wheel.current * TICK;
+                        let late = if ahead / TICK < 1 << 29 { 0 } else { ahead >> 25 };
+                        prop_assert!(rounded.is_none_or(|rounded| rounded - tick <= late), "{ahead} {late}");
+                        prop_assert!(rounded.is_some() || tick.checked_add(late).is_none_or(|end| end > TICK_MAX * TICK));
+                        model.deadlines[node as usize] = rounded;
                     }
                     Op::Cancel(node) => {
                         wheel.cancel(node);
@@ -298,14 +438,28 @@ mod tests {
                         model.now += by;
                         let fired = wheel.pop_due(at(model.now));
                         prop_assert_eq!(fired.is_some(), (0..NODES).any(|n| model.is_due(n)));
+                        let first = fired.and_then(|node| model.deadlines[node as usize]);
+                        prop_assert!(first.is_none() || first == model.next());
                         if let Some(node) = fired {
                             prop_assert!(model.is_due(node));
                             model.deadlines[node as usize] = None;
                         }
                     }
-                    Op::Advance(by) => {
+                    Op::Advance(by, visits) => {
                         model.now += by;
-                        let mut fired = drain(&mut wheel, model.now);
+                        // What is left of a turn that was cut off may be changed before the next.
+                        for node in (0..visits).map_while(|_| wheel.pop_within(at(model.now), visits)) {
+                            prop_assert!(model.is_due(node));
+                            model.deadlines[node as usize] = None;
+                        }
+                        check(&wheel);
+                        let changed = model.now % u64::from(NODES);
+                        let changed = u32::try_from(changed).expect("small");
+                        if visits == 2 {
+                            wheel.set(changed, at(model.now + TICK));
+                            model.deadlines[changed as usize] = wheel.deadline(changed).map(Instant::as_nanos);
+                        }
+                        let mut fired = drain_by(&mut wheel, model.now, visits);
                         fired.sort_unstable();
                         let due: Vec<u32> = (0..NODES).filter(|&n| model.is_due(n)).collect();
                         prop_assert_eq!(&fired, &due);
@@ -317,6 +471,7 @@ mod tests {
                 for node in 0..NODES {
                     prop_assert_eq!(wheel.deadline(node).map(Instant::as_nanos), model.deadlines[node as usize]);
                 }
+                check(&wheel);
                 let next = wheel.next_deadline().map(Instant::as_nanos);
                 prop_assert_eq!(next.is_some(), model.next().is_some());
                 // A deadline that passed before it was set may be reported as the current tick.
@@ -374,10 +529,69 @@ mod tests {
     #[test]
     fn the_last_tick_of_the_clock_can_be_reached() {
         let last = at(TICK_MAX << TICK_SHIFT);
-        let mut wheel = Wheel::new(1, at(0));
+        let mut wheel = Wheel::new(1, at(last.as_nanos() - 500_000_000_000));
         wheel.set(0, last);
         assert_eq!(wheel.pop_due(at(last.as_nanos() - 1)), None);
         assert_eq!(wheel.pop_due(last), Some(0));
+    }
+
+    #[test]
+    fn a_deadline_that_rounds_up_beyond_the_clock_is_never() {
+        let mut wheel = Wheel::new(1, at(0));
+        wheel.set(0, at(TICK_MAX << TICK_SHIFT));
+        assert_eq!((wheel.deadline(0), wheel.next_deadline()), (None, None));
+    }
+
+    #[test]
+    fn deadlines_lie_exactly_where_the_documentation_says() {
+        let second = 1_000_000_000;
+        for (ahead, unit, why) in [
+            (549 * second, TICK, "nine minutes"),
+            (550 * second, 16 * TICK, "more than 2^29 ticks"),
+            (7_200 * second, 16 * TICK, "two hours"),
+            (10 * 86_400 * second, 4_096 * TICK, "days"),
+        ] {
+            let mut wheel = Wheel::new(1, at(0));
+            wheel.set(0, at(ahead + 1));
+            let want = (ahead + 1).next_multiple_of(unit);
+            assert_eq!(wheel.deadline(0), Some(at(want)), "{why}");
+            assert_eq!(drain(&mut wheel, want - 1), [0_u32; 0], "{why}");
+            assert_eq!(drain(&mut wheel, want), [0], "{why}");
+        }
+    }
+
+    #[test]
+    fn one_call_looks_at_so_many_nodes_and_the_next_goes_on() {
+        let nodes = 5 * VISITS / 2;
+        let mut wheel = Wheel::new(nodes, at(0));
+        // All in one slot of a level above, none due when it comes by.
+        (0..nodes).for_each(|node| wheel.set(node, at((1 << 28) + u64::from(node + 1) * TICK)));
+        let begin = 1 << 28;
+        assert_eq!((wheel.pop_due(at(begin)), wheel.pop_due(at(begin))), (None, None));
+        assert_eq!(wheel.next_deadline(), Some(at(begin)), "there is more to do");
+        // Between two calls, one that still lies in the slot moves and one is cancelled.
+        wheel.set(0, at(begin));
+        wheel.cancel(1);
+        check(&wheel);
+        assert_eq!(wheel.pop_due(at(begin)), Some(0));
+        assert_eq!(wheel.pop_due(at(begin)), None);
+        assert_eq!(wheel.next_deadline(), Some(at(begin + 3 * TICK)));
+        assert_eq!(drain(&mut wheel, begin + begin), (2..nodes).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_wheel_of_cancelled_nodes_has_nothing_to_do() {
+        let mut wheel = Wheel::new(3, at(0));
+        (0..3).for_each(|node| wheel.set(node, at(u64::from(node + 1) * MILLISECOND)));
+        (0..3).for_each(|node| wheel.cancel(node));
+        assert_eq!(wheel.next_deadline(), None);
+        // An hour later, what lay in the past is in nobody's way.
+        let later = 3_600_000 * MILLISECOND;
+        wheel.set(1, at(later + 5 * TICK));
+        assert!(wheel.deadline(1) < Some(at(later + 5 * TICK + (later >> 25))));
+        assert_eq!(drain(&mut wheel, later), [0_u32; 0]);
+        assert_eq!(drain(&mut wheel, later + MILLISECOND), [1]);
+        assert_eq!(wheel.levels, 0);
     }
 
     #[test]
