@@ -214,8 +214,9 @@ mod tests {
         assert!(write(&mut tx, b"d"), "the first batch has come back");
         assert!(rx.next_batch().is_none());
         tx.flush();
-        tx.flush();
         assert_eq!(rx.next_batch().map(|batch| batch.frame(0)), Some(&b"d"[..]));
+        assert!(tx.reserve().is_some(), "a frame is at hand");
+        tx.flush();
         assert!(rx.next_batch().is_none(), "a flush of nothing hands over nothing");
     }
 
