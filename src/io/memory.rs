@@ -214,19 +214,23 @@ mod tests {
         assert!(write(&mut tx, b"d"), "the first batch has come back");
         assert!(rx.next_batch().is_none());
         tx.flush();
-        tx.flush();
         assert_eq!(rx.next_batch().map(|batch| batch.frame(0)), Some(&b"d"[..]));
+        assert!(tx.reserve().is_some(), "a frame is at hand");
+        tx.flush();
         assert!(rx.next_batch().is_none(), "a flush of nothing hands over nothing");
     }
 
     #[test]
     fn all_frames_cross_to_another_thread_in_order() {
         const FRAMES: u32 = 100_000;
-        let (mut tx, mut rx) = across_threads(3, 7, 16);
+        let (mut tx, rx) = across_threads(3, 7, 16);
         thread::scope(|scope| {
+            // A side that fails drops its end, which ends the other.
+            let mut rx = rx;
             scope.spawn(move || {
                 for n in 0..FRAMES {
                     while !write(&mut tx, &n.to_be_bytes()) {
+                        assert!(!tx.filled.is_abandoned(), "the reader failed");
                         thread::yield_now();
                     }
                     if n % 5 == 0 || n + 1 == FRAMES {
@@ -236,7 +240,9 @@ mod tests {
             });
             let mut next = 0u32;
             while next < FRAMES {
+                let written = rx.filled.is_abandoned();
                 let Some(batch) = rx.next_batch() else {
+                    assert!(!written, "{next} of {FRAMES} frames came");
                     thread::yield_now();
                     continue;
                 };
