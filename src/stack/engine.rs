@@ -176,6 +176,11 @@ impl Engine {
         (send, limits.recv_chunks - self.recv.chunks.free_count())
     }
 
+    /// Connections now that have more than the least: see `Limits::busy_max`.
+    pub fn busy_count(&self) -> u32 {
+        self.core.shared.cold.len()
+    }
+
     /// TIME-WAIT records now.
     pub fn time_wait_count(&self) -> u32 {
         self.core.time_wait.len()
@@ -205,7 +210,7 @@ impl Engine {
             let is_queued = slot.is(Mark::Queued);
             queued += usize::from(is_queued);
             let armed = self.core.wheel.deadline(index).unwrap_or(Instant::NEVER);
-            assert!(is_queued || armed <= slot.tcb.deadline(), "a deadline is missed: {slot:?}");
+            assert!(is_queued || armed <= slot.tcb.deadline(self.core.now), "a deadline is missed: {slot:?}");
             let over = slot.tcb.closed().is_some() && !slot.tcb.has_unread();
             let due = over || slot.tcb.has_readable();
             if !is_queued && slot.is(Mark::Resolved) {
@@ -222,5 +227,11 @@ impl Engine {
         assert_eq!(self.core.table.len(), entries, "every entry is in the table, once");
         let half_open: u32 = self.core.listeners.iter().map(|listener| listener.half_open).sum();
         assert_eq!(half_open, self.core.half_open.len(), "half-open entries belong to listeners");
+        let users = self.core.flows.len() as usize + self.core.listeners.len();
+        assert_eq!(
+            self.core.shared.settings.users(),
+            users as u64,
+            "settings are held by those who use them"
+        );
     }
 }
