@@ -149,6 +149,8 @@ fn config(n: u8) -> EngineConfig {
         send_chunks: 2_048,
         recv_chunks: 2_048,
         reassembly_max: 64,
+        busy_max: 64,
+        options_max: 16,
         output_burst: 16,
     };
     let ours = IpAddr::from([10, 0, 0, n]);

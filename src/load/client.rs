@@ -150,9 +150,12 @@ impl Opener for EngineOpener<'_, '_> {
             Err(ConnectError::PortsExhausted) => Err(ErrorKind::PortsExhausted),
             Err(ConnectError::TableFull) => Err(ErrorKind::TableFull),
             Err(ConnectError::NoRoute | ConnectError::BadAddress) => Err(ErrorKind::Unreachable),
-            Err(ConnectError::InUse | ConnectError::Draining | ConnectError::OtherWorker) => {
-                Err(ErrorKind::Other)
-            }
+            Err(
+                ConnectError::InUse
+                | ConnectError::Draining
+                | ConnectError::OtherWorker
+                | ConnectError::TooManyOptions,
+            ) => Err(ErrorKind::Other),
         }
     }
 

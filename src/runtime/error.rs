@@ -107,6 +107,14 @@ pub enum RunError {
         /// Those there is room for.
         most: u16,
     },
+    /// Too many different options.
+    #[error(
+        "listeners use more different options than `Limits::options_max`, which is {most}: raise it, or share some"
+    )]
+    ListenOptions {
+        /// Those there is room for.
+        most: u16,
+    },
     /// The CPU is not there.
     #[error(
         "CPU {cpu} cannot be used: this process may run on CPUs {allowed}; choose among them with --cpus"

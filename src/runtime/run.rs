@@ -244,6 +244,7 @@ fn make_workers<A: App>(
                 ListenError::TooMany => {
                     RunError::Listeners { wanted: config.listen.len(), most: config.limits.listeners_max }
                 }
+                ListenError::TooManyOptions => RunError::ListenOptions { most: config.limits.options_max },
             })?;
         }
         let (handle, idle, drain) = (handle.clone(), config.idle, config.drain);

@@ -90,6 +90,8 @@ pub enum ConnectError {
     BadAddress,
     /// The port given belongs to another worker, which would get what the peer answers.
     OtherWorker,
+    /// Connections use as many different sets of options as there may be; raise `Limits::options_max`.
+    TooManyOptions,
 }
 
 /// One callback's view of the worker.
@@ -234,9 +236,9 @@ impl<'a> Flow<'a> {
     /// Less than `data.len()` means the send buffer is full: [`App::on_writable`] follows when there is
     /// room. Zero also when the connection can no longer send.
     pub fn send(&mut self, data: &[u8]) -> usize {
-        let Core { flows, send, .. } = &mut *self.core;
+        let Core { flows, send, shared, .. } = &mut *self.core;
         let slot = flows.at_mut(self.index);
-        let taken = slot.tcb.send(data, send);
+        let taken = slot.tcb.send(data, send, shared);
         if taken < data.len() && send.free_count() == 0 {
             self.core.mark_starved(self.index);
         }
@@ -246,7 +248,7 @@ impl<'a> Flow<'a> {
 
     /// Octets that [`Flow::send`] would take now, as far as the connection's own buffer goes.
     pub fn send_room(&self) -> usize {
-        self.slot().tcb.send_room() as usize
+        self.slot().tcb.send_room(&self.core.shared) as usize
     }
 
     /// Half-close: a FIN follows the text queued so far; receiving goes on.
@@ -259,9 +261,9 @@ impl<'a> Flow<'a> {
     ///
     /// Text not yet consumed, or arriving later, makes it a reset (RFC 9293 §3.6.1, SHLD-3).
     pub fn close(&mut self) {
-        let Core { flows, counters, config, now, .. } = &mut *self.core;
+        let Core { flows, counters, config, now, shared, .. } = &mut *self.core;
         let slot = flows.at_mut(self.index);
-        slot.tcb.close(*now, &config.tcp, counters);
+        slot.tcb.close(*now, &config.tcp, shared, counters);
         self.core.mark_ready(self.index);
     }
 
@@ -291,7 +293,7 @@ impl<'a> Flow<'a> {
 
     /// Round-trip time, windows, counts: a copy.
     pub fn info(&self) -> FlowInfo {
-        self.slot().tcb.info()
+        self.slot().tcb.info(&self.core.shared)
     }
 
     /// Our socket.
@@ -309,7 +311,8 @@ impl<'a> Flow<'a> {
         self.slot().listener()
     }
 
-    /// Calls [`App::on_timer`] once, `after` from now; replaces the timer set before.
+    /// Calls [`App::on_timer`] once, `after` from now, or never when that is 24 days or more; replaces the
+    /// timer set before.
     pub fn set_timer(&mut self, after: Duration) {
         let now = self.core.now;
         self.slot_mut().tcb.set_app_timer(after, now);

@@ -29,6 +29,7 @@ macro_rules! env {
             recv: &mut $recv,
             counters: &mut $core.counters,
             challenge: &mut $core.challenge,
+            shared: &mut $core.shared,
         }
     };
 }
@@ -232,11 +233,11 @@ impl Engine {
             // Without room it stays half-open: the peer sends its ACK or text again.
             self.core.accepts(listener)?;
         }
-        let options = self.core.listeners[usize::from(listener.0)].listen.options;
+        let settings = self.core.listeners[usize::from(listener.0)].settings;
         let opening = self.core.opening(key, self.core.origin(key, None));
         let mut env = env!(self.core, self.recv);
         let slot = self.core.half_open.at(index);
-        let mut tcb = slot.half.to_tcb(&opening, &options, &env);
+        let mut tcb = slot.half.to_tcb(&opening, settings, &env);
         let arrival = tcb.on_segment(seg, &mut env);
         if !arrival.opened {
             let answer = arrival.reset.or_else(|| tcb.poll_segment(&mut env));
@@ -247,8 +248,10 @@ impl Engine {
             }
             return arrival.dropped.map_or(Ok(()), Err);
         }
-        let (options, listener) = (&options, Some(listener));
-        let new = NewFlow { tcb, key, link, options, listener, user: 0, resolved: true, announced: false };
+        self.core.shared.settings.hold(settings);
+        let scope_id = self.core.listeners[usize::from(listener.0)].listen.options.scope_id;
+        let listener = Some(listener);
+        let new = NewFlow { tcb, key, link, scope_id, listener, user: 0, resolved: true, announced: false };
         let id = self.core.flows.insert(new).expect("there is room, as seen above");
         self.remove_half_open(index);
         let (old, new) = (Found::HalfOpen(index), Found::Flow(id.index()));

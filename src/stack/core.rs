@@ -21,7 +21,7 @@ use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::base::{Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq};
-use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Secrets, Tcb, TcpConfig};
+use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Secrets, Shared, Tcb, TcpConfig};
 use crate::wire::Mac;
 
 /// Everything an engine is made from.
@@ -93,6 +93,8 @@ pub(super) struct Core {
     pub wheel: Wheel,
     pub listeners: Vec<Listener>,
     pub send: ChunkPool,
+    /// What TCBs share.
+    pub shared: Shared,
     /// Flows that have something to deliver or to send.
     pub ready: VecDeque<u32>,
     /// Flows whose text found no chunk to lie in, the first first.
@@ -122,6 +124,7 @@ impl Core {
             wheel: Wheel::new(limits.flows_max + limits.half_open_max, now),
             listeners: Vec::with_capacity(usize::from(limits.listeners_max)),
             send: ChunkPool::new(limits.send_chunks, limits.chunk_len),
+            shared: Shared::new(limits.options_max, limits.busy_max),
             ready: VecDeque::with_capacity(limits.flows_max as usize),
             starved: VecDeque::with_capacity(limits.flows_max as usize),
             counters: Counters::new(),
@@ -250,7 +253,8 @@ impl Core {
             return Err(ListenError::TooMany);
         }
         let id = u16::try_from(self.listeners.len()).expect("bounded by a u16");
-        self.listeners.push(Listener::new(listen));
+        let settings = self.shared.settings.intern(&listen.options).ok_or(ListenError::TooManyOptions)?;
+        self.listeners.push(Listener::new(listen, settings));
         Ok(ListenerId(id))
     }
 
@@ -285,13 +289,15 @@ impl Core {
         if self.flows.is_full() {
             return Err(ConnectError::TableFull);
         }
-        let mac = self.neighbours.find(hop.neighbour);
         let options = &connect.options;
+        let settings = self.shared.settings.intern(options).ok_or(ConnectError::TooManyOptions)?;
+        let mac = self.neighbours.find(hop.neighbour);
+        let opening = self.opening(&key, self.origin(&key, None));
         let id = self.flows.insert(NewFlow {
-            tcb: Tcb::active_open(&self.opening(&key, self.origin(&key, None)), options, &self.config.tcp),
+            tcb: Tcb::active_open(&opening, options, settings, &self.shared, &self.config.tcp),
             key: &key,
             link: Link { mac: mac.unwrap_or_default(), vlan: options.vlan },
-            options,
+            scope_id: options.scope_id,
             listener: None,
             user: connect.user,
             resolved: mac.is_some(),
@@ -340,7 +346,7 @@ fn is_broadcast(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
-/// The headers of a flow with these options.
+/// The headers of a segment of no flow with these options.
 pub(super) const fn path(link: Link, options: &FlowOptions) -> Path {
     Path { link, ttl: options.ttl, dscp: options.dscp }
 }

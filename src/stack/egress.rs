@@ -5,7 +5,7 @@ use core::net::Ipv4Addr;
 
 use super::ingress::Link;
 use crate::base::{AddrPair, FlowKey};
-use crate::tcp::{ChunkPool, Outgoing, Tcb};
+use crate::tcp::{ChunkPool, Outgoing, Shared, Tcb};
 use crate::wire::tcp::{self, TcpFields};
 use crate::wire::{Ipv4Fields, Mac, PROTOCOL_TCP, Sum, checksum, ethernet, ipv4, ipv6};
 
@@ -22,6 +22,7 @@ pub(super) struct Path {
 pub(super) struct Text<'a> {
     pub tcb: &'a mut Tcb,
     pub pool: &'a ChunkPool,
+    pub shared: &'a mut Shared,
 }
 
 /// Writes one segment into `frame`; returns the frame's length.
@@ -74,7 +75,7 @@ fn write_segment(segment: &mut [u8], key: &FlowKey, out: &Outgoing, text: Option
 /// The one copy on the way out, summed as it goes.
 fn copy_text(room: &mut [u8], out: &Outgoing, text: Text<'_>, sum: &mut Sum) {
     let mut at = 0;
-    text.tcb.send_buf().slices(text.pool, out.text_offset, out.text_len, |slice| {
+    text.tcb.text(out, text.pool, text.shared, |slice| {
         sum.copy(&mut room[at..at + slice.len()], slice);
         at += slice.len();
     });

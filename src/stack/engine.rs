@@ -176,6 +176,11 @@ impl Engine {
         (send, limits.recv_chunks - self.recv.chunks.free_count())
     }
 
+    /// Connections now that have more than the least: see `Limits::busy_max`.
+    pub fn busy_count(&self) -> u32 {
+        self.core.shared.cold.len()
+    }
+
     /// TIME-WAIT records now.
     pub fn time_wait_count(&self) -> u32 {
         self.core.time_wait.len()
@@ -211,7 +216,7 @@ impl Engine {
             queued += usize::from(is_queued);
             let armed = self.core.wheel.deadline(index).unwrap_or(Instant::NEVER);
             // The wheel rounds up, by 4.2 ms at most within 26 days.
-            let latest = slot.tcb.deadline().plus_micros(4_200);
+            let latest = slot.tcb.deadline(self.core.now).plus_micros(4_200);
             assert!(is_queued || armed <= latest, "a deadline is missed: {slot:?}");
             let over = slot.tcb.closed().is_some() && !slot.tcb.has_unread();
             let due = over || slot.tcb.has_readable();
@@ -229,5 +234,11 @@ impl Engine {
         assert_eq!(self.core.table.len(), entries, "every entry is in the table, once");
         let half_open: u32 = self.core.listeners.iter().map(|listener| listener.half_open).sum();
         assert_eq!(half_open, self.core.half_open.len(), "half-open entries belong to listeners");
+        let users = self.core.flows.len() as usize + self.core.listeners.len();
+        assert_eq!(
+            self.core.shared.settings.users(),
+            users as u64,
+            "settings are held by those who use them"
+        );
     }
 }

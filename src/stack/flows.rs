@@ -1,12 +1,14 @@
 //! The records of connections that own a TCB, and the handles that outlive them.
 #![forbid(unsafe_code)]
 
+use core::mem::offset_of;
+
 use super::egress::Path;
 use super::ingress::Link;
 use super::keys::{SlotKey, WideAddrs};
 use super::listener::ListenerId;
 use crate::base::{FlowId, FlowKey, Slab};
-use crate::tcp::{FlowOptions, Tcb};
+use crate::tcp::{Shared, Tcb};
 use crate::wire::Mac;
 
 /// One bit of a [`FlowSlot`]'s state.
@@ -41,9 +43,11 @@ pub(super) struct FlowSlot {
     /// Odd while the slot is in use.
     generation: u32,
     pub user: u64,
-    ttl: u8,
-    dscp: u8,
 }
+
+const _: () = assert!(size_of::<FlowSlot>() == 192);
+// Two cache lines hold what every segment of an established connection touches.
+const _: () = assert!(offset_of!(FlowSlot, tcb) + Tcb::HOT_OCTETS == 128);
 
 /// No VLAN, or no listener.
 const NONE: u16 = u16::MAX;
@@ -54,7 +58,8 @@ pub(super) struct NewFlow<'a> {
     pub tcb: Tcb,
     pub key: &'a FlowKey,
     pub link: Link,
-    pub options: &'a FlowOptions,
+    /// IPv6 scope of a link-local peer.
+    pub scope_id: u32,
     pub listener: Option<ListenerId>,
     pub user: u64,
     pub resolved: bool,
@@ -72,8 +77,6 @@ impl FlowSlot {
             tcb: new.tcb,
             generation,
             user: new.user,
-            ttl: new.options.ttl,
-            dscp: new.options.dscp,
         };
         slot.set(Mark::Ipv6, !new.key.is_ipv4());
         slot.set(Mark::Resolved, new.resolved);
@@ -105,9 +108,10 @@ impl FlowSlot {
 
     /// What its packets have in their link and network headers.
     #[inline]
-    pub const fn path(&self) -> Path {
+    pub fn path(&self, shared: &Shared) -> Path {
         let vlan = if self.vlan == NONE { None } else { Some(self.vlan) };
-        Path { link: Link { mac: self.mac, vlan }, ttl: self.ttl, dscp: self.dscp }
+        let settings = shared.settings.get(self.tcb.settings());
+        Path { link: Link { mac: self.mac, vlan }, ttl: settings.ttl, dscp: settings.dscp }
     }
 
     /// It answers to there from now on.
@@ -148,7 +152,7 @@ impl Flows {
 
     /// Takes a connection in; `None` when there is no room.
     pub fn insert(&mut self, new: NewFlow<'_>) -> Option<FlowId> {
-        let (key, scope_id) = (new.key, new.options.scope_id);
+        let (key, scope_id) = (new.key, new.scope_id);
         let mut generation = 0;
         let index = self.slots.insert_with(|old| {
             generation = old.map_or(0, |old| old.generation).wrapping_add(1);

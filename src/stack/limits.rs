@@ -22,6 +22,12 @@ pub struct Limits {
     pub recv_chunks: u32,
     /// Connections that may have gaps in what they received at the same time.
     pub reassembly_max: u32,
+    /// Connections that may have more than the least at the same time: text not yet read, gaps, a loss being
+    /// repaired, urgent data, or text to send beyond one chunk. Without such a record text is dropped as
+    /// without a chunk, and losses are repaired when the retransmission timer says so.
+    pub busy_max: u32,
+    /// Different sets of per-connection options in use at the same time.
+    pub options_max: u16,
     /// Segments one connection sends before the next has its turn.
     pub output_burst: u32,
 }
@@ -39,6 +45,8 @@ impl Default for Limits {
             send_chunks: 1 << 17,
             recv_chunks: 1 << 17,
             reassembly_max: 1 << 14,
+            busy_max: 1 << 17,
+            options_max: 1_024,
             output_burst: 64,
         }
     }

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
-use crate::tcp::FlowOptions;
+use crate::tcp::{FlowOptions, SettingsId};
 
 /// What to listen on.
 #[derive(Clone, Debug)]
@@ -47,12 +47,16 @@ pub enum ListenError {
     InUse,
     /// `Limits::listeners_max` is reached.
     TooMany,
+    /// Connections use as many different sets of options as there may be; raise `Limits::options_max`.
+    TooManyOptions,
 }
 
 /// A listener's state.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub listen: Listen,
+    /// Those of `listen.options`.
+    pub settings: SettingsId,
     pub half_open: u32,
     /// Established and not yet announced to the application.
     pub waiting: VecDeque<u32>,
@@ -61,9 +65,9 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub fn new(listen: &Listen) -> Self {
+    pub fn new(listen: &Listen, settings: SettingsId) -> Self {
         let waiting = VecDeque::with_capacity(listen.backlog as usize);
-        Self { listen: listen.clone(), half_open: 0, waiting, paused: false, draining: false }
+        Self { listen: listen.clone(), settings, half_open: 0, waiting, paused: false, draining: false }
     }
 
     /// Whether a SYN to `address` and `port` is for this listener.
@@ -91,6 +95,11 @@ impl Listener {
 mod tests {
     use super::*;
 
+    fn listener(listen: &Listen) -> Listener {
+        let settings = crate::tcp::SettingsTable::new(1).intern(&listen.options).expect("there is room");
+        Listener::new(listen, settings)
+    }
+
     fn listen(address: &str, ports: RangeInclusive<u16>) -> Listen {
         Listen { ports, ..Listen::new(address.parse().expect("address"), 0) }
     }
@@ -105,7 +114,7 @@ mod tests {
             ("0.0.0.0", 80..=90, "fd00::1", 85, false),
             ("::", 80..=90, "fd00::1", 85, true),
         ] {
-            let listener = Listener::new(&listen(address, ports.clone()));
+            let listener = listener(&listen(address, ports.clone()));
             let to: IpAddr = to.parse().expect("address");
             assert_eq!(listener.covers(to, port), want, "{address} {ports:?} {to}");
         }
@@ -113,7 +122,7 @@ mod tests {
 
     #[test]
     fn overlapping_sockets_are_seen() {
-        let listener = Listener::new(&listen("10.0.0.1", 80..=90));
+        let listener = listener(&listen("10.0.0.1", 80..=90));
         for (address, ports, want) in [
             ("10.0.0.1", 90..=91, true),
             ("10.0.0.1", 91..=92, false),

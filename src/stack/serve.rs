@@ -82,24 +82,28 @@ impl Engine {
             if self.core.slot(index).tcb.wants_room() {
                 self.core.mark_starved(index);
             }
-        } else if self.core.slot(index).tcb.take_writable() {
+        } else if self.is_writable(index) {
             app.on_writable(&mut Flow::new(&mut self.core, index));
         }
         while self.core.slot(index).tcb.has_readable() {
-            let tcb = &mut self.core.flows.at_mut(index).tcb;
-            let kept = tcb.front(&self.recv);
+            let Core { flows, shared, .. } = &mut self.core;
+            let kept = flows.at(index).tcb.front(&self.recv, shared);
             let len = kept.len();
             let read = app.on_data(&mut Flow::new(&mut self.core, index), kept).min(len);
-            let Core { flows, counters, .. } = &mut self.core;
+            let Core { flows, counters, shared, .. } = &mut self.core;
             let tcb = &mut flows.at_mut(index).tcb;
             if read < len {
                 tcb.set_paused(true);
             }
-            tcb.consumed(u32::try_from(read).expect("a chunk's octets"), &mut self.recv, counters);
+            tcb.consumed(u32::try_from(read).expect("a chunk's octets"), &mut self.recv, shared, counters);
         }
         if self.core.slot(index).tcb.take_fin() {
             app.on_fin(&mut Flow::new(&mut self.core, index));
         }
+    }
+
+    fn is_writable(&mut self, index: u32) -> bool {
+        self.core.flows.at_mut(index).tcb.take_writable(&self.core.shared)
     }
 
     /// Segments, as many as the flow's share allows.
@@ -123,8 +127,12 @@ impl Engine {
             let Some(out) = slot.tcb.poll_segment(&mut env!(self.core, self.recv)) else {
                 return Output::Done;
             };
-            let path = slot.path();
-            let text = (out.text_len > 0).then_some(Text { tcb: &mut slot.tcb, pool: &self.core.send });
+            let path = slot.path(&self.core.shared);
+            let text = (out.text_len > 0).then_some(Text {
+                tcb: &mut slot.tcb,
+                pool: &self.core.send,
+                shared: &mut self.core.shared,
+            });
             let len = egress::write(frame, self.core.config.mac, &path, &key, &out, text);
             tx.commit(len);
             self.core.counters.add(Counter::SegmentsOut);
@@ -156,8 +164,8 @@ impl Engine {
 
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     fn arm(&mut self, index: u32) {
-        let Core { flows, wheel, .. } = &mut self.core;
-        let deadline = flows.at(index).tcb.deadline();
+        let Core { flows, wheel, now, .. } = &mut self.core;
+        let deadline = flows.at(index).tcb.deadline(*now);
         if deadline != Instant::NEVER && wheel.deadline(index).is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);
         }
@@ -175,7 +183,7 @@ impl Engine {
             self.core.starved.retain(|&starved| starved != index);
         }
         let slot = self.core.flows.at_mut(index);
-        slot.tcb.release(&mut self.core.send, &mut self.recv);
+        slot.tcb.release(&mut self.core.send, &mut self.recv, &mut self.core.shared);
         self.core.wheel.cancel(index);
         self.core.counters.add(Counter::Closed);
         let key = self.core.flows.key(index);

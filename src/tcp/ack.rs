@@ -5,13 +5,14 @@ use core::ops::ControlFlow::{Break, Continue};
 
 use super::arrives::{Arrival, Step, Stop};
 use super::congestion::{Acked, CongestionControl};
+use super::flags::Flags;
 use super::recovery::Repair;
 use super::segment::{Segment, reset_for};
 use super::state::Input;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{CloseReason, State};
-use crate::base::{Counter, DropReason};
+use crate::base::{Counter, DropReason, Millis32};
 use crate::wire::Control;
 
 impl Tcb {
@@ -70,16 +71,16 @@ impl Tcb {
         self.snd.max_wnd = self.snd.wnd.max(self.snd.max_wnd);
         self.snd.wl1 = seg.seq;
         self.snd.wl2 = seg.ack;
-        self.progress_at = env.now;
-        self.timers.cancel(Timer::Retransmit);
-        self.timers.cancel(Timer::User);
+        self.progress_at = Millis32::ceil(env.now);
+        self.cancel(Timer::Retransmit);
+        self.cancel(Timer::User);
         self.apply(Input::SynAcked);
         arrival.opened = true;
         env.counters.add(Counter::Established);
-        if let Some(idle) = self.settings.keep_idle {
-            self.timers.set(Timer::Idle, env.now + idle.get());
+        if let Some(idle) = env.shared.settings.get(self.settings).keep_idle {
+            self.set_timer_from(Timer::Idle, Millis32::ceil(env.now), idle.get());
         }
-        if self.fin != Fin::None {
+        if self.snd.fin != Fin::None {
             // The user closed in SYN-RECEIVED; it was queued until now (RFC 9293 §3.10.4).
             self.apply(Input::Close);
         }
@@ -90,30 +91,34 @@ impl Tcb {
         let acked = seg.ack.since(self.snd.una);
         let flight = self.snd.flight();
         let text = acked.min(self.send_buf.len());
-        self.send_buf.advance(env.send, text);
+        let cursors = self.cold_mut(env.shared).map(|cold| &mut cold.cursors);
+        self.send_buf.advance(env.send, text, cursors);
         self.take_rtt_sample(seg, env);
         self.snd.una = seg.ack;
         self.snd.cursor = self.snd.cursor.later(seg.ack);
         self.timeouts = 0;
-        self.force = false;
-        self.repair = false;
-        self.progress_at = env.now;
+        self.flags.clear(Flags::FORCE | Flags::REPAIR);
+        self.progress_at = Millis32::ceil(env.now);
 
         let mss = u32::from(self.snd.mss);
-        if !self.recovery.is_active() {
+        let mut recovering = false;
+        if let Some(cold) = self.cold_mut(env.shared) {
+            recovering = cold.recovery.is_active();
+            let repair = cold.recovery.on_progress(seg.ack, acked, mss) == Repair::Retransmit;
+            self.flags.put(Flags::REPAIR, repair);
+            self.detach_idle(env.shared);
+        }
+        if !recovering {
             let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
             self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
         }
-        if self.recovery.on_progress(seg.ack, acked, mss) == Repair::Retransmit {
-            self.repair = true;
-        }
         // RFC 6298 (5.2) and (5.3).
         if self.snd.flight() == 0 {
-            self.timers.cancel(Timer::Retransmit);
+            self.cancel(Timer::Retransmit);
         } else {
-            self.start_retransmit_timer(env.now);
+            self.start_retransmit_timer(env);
         }
-        if self.fin == Fin::Sent && self.snd.una == self.snd.nxt {
+        if self.snd.fin == Fin::Sent && self.snd.una == self.snd.nxt {
             self.fin_acked(env);
         }
     }
@@ -130,11 +135,13 @@ impl Tcb {
 
     fn duplicate(&mut self, env: &mut Env<'_>) {
         env.counters.add(Counter::DuplicateAcks);
-        let mss = u32::from(self.snd.mss);
-        let repair = self.recovery.on_duplicate(self.snd.una, self.snd.nxt, mss, &mut self.congestion);
+        let (mss, una, nxt) = (u32::from(self.snd.mss), self.snd.una, self.snd.nxt);
+        // Where no record is left to count them in, the retransmission timer repairs what is lost.
+        let Some(cold) = self.attach(env.shared) else { return };
+        let repair = cold.recovery.on_duplicate(una, nxt, mss, &mut self.congestion);
         if repair == Repair::Retransmit {
             env.counters.add(Counter::FastRetransmits);
-            self.repair = true;
+            self.flags.set(Flags::REPAIR);
         }
     }
 
@@ -161,22 +168,20 @@ impl Tcb {
         self.snd.cursor = self.snd.una;
         self.timeouts = 0;
         self.probes = 0;
-        self.force = false;
-        self.progress_at = env.now;
+        self.flags.clear(Flags::FORCE);
+        self.progress_at = Millis32::ceil(env.now);
         if self.snd.flight() == 0 {
-            self.timers.cancel(Timer::Retransmit);
+            self.cancel(Timer::Retransmit);
         } else {
-            self.start_retransmit_timer(env.now);
+            self.start_retransmit_timer(env);
         }
     }
 
     /// RFC 6298 §3 (Karn): measures the one segment being timed, which was sent once.
     fn take_rtt_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
-        if let Some((seq, sent_at)) = self.timed
-            && seq.before(seg.ack)
-        {
-            self.rtt.sample(sent_at.elapsed(env.now), &env.config.rto);
-            self.timed = None;
+        if self.flags.any(Flags::TIMED) && self.timed_seq.before(seg.ack) {
+            self.rtt.sample(self.timed_at.elapsed(env.now), &env.config.rto);
+            self.flags.clear(Flags::TIMED);
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use core::ops::ControlFlow::{self, Break, Continue};
 
-use super::isn::timestamp_clock;
+use super::flags::Flags;
 use super::recv_buf::InsertError;
 use super::segment::{Outgoing, Segment, reset_for};
 use super::state::Input;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{CloseReason, Next, State};
-use crate::base::{Counter, DropReason, Seq};
+use crate::base::{Counter, DropReason, Millis32, Seq};
 use crate::wire::{Control, TcpOptions, Timestamps};
 
 /// What a segment brought, for the stack to act on.
@@ -97,7 +97,7 @@ impl Tcb {
             && seg.ctl.without(Control::PSH) == Control::ACK
             && seg.seq == self.rcv.nxt
             && seg.text_len() <= self.rcv.wnd()
-            && self.ts.on == seg.stamps.is_some()
+            && self.flags.any(Flags::STAMPS) == seg.stamps.is_some()
             && seg.stamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
     }
 
@@ -107,8 +107,8 @@ impl Tcb {
         arrival: &mut Arrival<'a>,
         env: &mut Env<'_>,
     ) -> Step {
-        self.heard_at = env.now;
-        self.take_stamp(seg, env);
+        self.heard_at = Millis32::ceil(env.now);
+        self.take_stamp(seg, false);
         self.check_ack(seg, arrival, env)?;
         self.check_text(seg, arrival, env)
     }
@@ -116,25 +116,26 @@ impl Tcb {
     /// All control flow is here; each step answers one question.
     fn steps<'a>(&mut self, mut seg: Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) -> Step {
         let seg = &mut seg;
+        let outdated = self.is_stamp_outdated(env);
         self.trim_own_syn(seg);
-        self.check_stamp(seg, env)?;
+        self.check_stamp(seg, outdated, env)?;
         self.check_sequence(seg, env)?;
-        self.heard_at = env.now;
+        self.heard_at = Millis32::ceil(env.now);
         self.check_rst(seg, env)?;
         // Third, security and compartment: not supported (RFC 9293 §3.10.7.4 lets us), nothing to check.
         self.check_syn(seg, env)?;
-        self.take_stamp(seg, env);
+        self.take_stamp(seg, outdated);
         self.check_ack(seg, arrival, env)?;
-        self.check_urg(seg, arrival);
+        self.check_urg(seg, arrival, env);
         self.check_text(seg, arrival, env)?;
-        self.check_fin(seg);
+        self.check_fin(seg, arrival, env);
         Continue(())
     }
 
     /// In SYN-RECEIVED after a simultaneous open the peer's SYN-ACK repeats the SYN we have: only its ACK is
     /// news (RFC 9293 Figure 8).
     fn trim_own_syn(&self, seg: &mut Segment<'_>) {
-        let repeats = seg.has(Control::SYN) && seg.seq == self.rcv.irs;
+        let repeats = seg.has(Control::SYN) && seg.seq + 1 == self.rcv.nxt;
         if self.state == State::SynReceived && repeats && seg.has(Control::ACK) {
             seg.ctl = seg.ctl.without(Control::SYN);
             seg.seq += 1;
@@ -144,23 +145,23 @@ impl Tcb {
     }
 
     /// PAWS (RFC 7323 §5.3 R1), and timestamps on every segment once agreed (§3.2).
-    fn check_stamp(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) -> Step {
-        if !self.ts.on || seg.has(Control::RST) {
+    fn check_stamp(&mut self, seg: &Segment<'_>, outdated: bool, env: &mut Env<'_>) -> Step {
+        if !self.flags.any(Flags::STAMPS) || seg.has(Control::RST) {
             return Continue(());
         }
         let Some(stamps) = seg.stamps else {
             return Break(Stop::Dropped(DropReason::NoTimestamp));
         };
-        if !stamp_before(stamps.val, self.ts.recent) || self.is_stamp_outdated(env) {
+        if !stamp_before(stamps.val, self.ts.recent) || outdated {
             return Continue(());
         }
         self.owe_ack_for(seg, env);
         Break(Stop::Dropped(DropReason::Paws))
     }
 
-    /// Whether TS.Recent was not refreshed for so long that it proves nothing (RFC 7323 §5.5).
+    /// Whether the connection was idle for so long that TS.Recent proves nothing (RFC 7323 §5.5).
     fn is_stamp_outdated(&self, env: &Env<'_>) -> bool {
-        timestamp_clock(env.now).wrapping_sub(self.ts.recent_at) > Self::STAMP_LIFE_MS
+        self.heard_at.elapsed(env.now) > Self::STAMP_LIFE_MS
     }
 
     /// First: is any of it in the window?
@@ -170,7 +171,7 @@ impl Tcb {
         }
         // RFC 9293 §3.10.7.4: at a closed window, valid ACKs, URGs and RSTs are still taken (MUST-66).
         if self.rcv.wnd() == 0 && seg.seq == self.rcv.nxt && !seg.has(Control::SYN) {
-            self.acks_owed = self.acks_owed.max(1);
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
             seg.text = &[];
             seg.ctl = seg.ctl.without(Control::FIN);
             return Continue(());
@@ -209,27 +210,31 @@ impl Tcb {
     }
 
     /// RFC 7323 §4.3 (2) and (3): the stamp to echo is that of the segment that made the last ACK move.
-    fn take_stamp(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
+    fn take_stamp(&mut self, seg: &Segment<'_>, outdated: bool) {
         let Some(Timestamps { val, .. }) = seg.stamps else { return };
-        let newer = !stamp_before(val, self.ts.recent) || self.is_stamp_outdated(env);
-        if self.ts.on && newer && seg.seq.at_or_before(self.rcv.acked) {
+        let newer = !stamp_before(val, self.ts.recent) || outdated;
+        if self.flags.any(Flags::STAMPS) && newer && seg.seq.at_or_before(self.rcv.acked) {
             self.ts.recent = val;
-            self.ts.recent_at = timestamp_clock(env.now);
         }
     }
 
     /// Sixth: the urgent pointer names the octet after urgent data (RFC 6093 §3); text stays in line.
-    fn check_urg(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>) {
+    fn check_urg(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
         if !seg.has(Control::URG) || !self.state.may_receive() {
             return;
         }
         let up = seg.seq + u32::from(seg.up);
         // No valid pointer reaches further; what seems to is from 2^31 octets ago.
         let reach = self.rcv.wnd() + u32::from(u16::MAX) + 1;
-        let known = if self.rcv.up.in_window(self.rcv.nxt, reach) { self.rcv.up } else { self.rcv.nxt };
+        let nxt = self.rcv.nxt;
+        let known = self.cold(env.shared).and_then(|cold| cold.urgent);
+        let known = known.filter(|known| known.in_window(nxt, reach)).unwrap_or(nxt);
         if known.before(up) {
-            self.rcv.up = up;
-            arrival.urgent = Some(up.since(self.rcv.nxt));
+            arrival.urgent = Some(up.since(nxt));
+            // Where no record is left to remember it, the same end may be told twice.
+            if let Some(cold) = self.attach(env.shared) {
+                cold.urgent = Some(up);
+            }
         }
     }
 
@@ -246,10 +251,10 @@ impl Tcb {
         let seq = seg.seq + u32::from(seg.has(Control::SYN));
         let old = if seq.before(self.rcv.nxt) { self.rcv.nxt.since(seq) } else { 0 };
         let Some(text) = seg.text.get(old as usize..).filter(|text| !text.is_empty()) else {
-            self.acks_owed = self.acks_owed.max(1);
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
             return Continue(());
         };
-        if self.reader_gone {
+        if self.flags.any(Flags::READER_GONE) {
             // RFC 9293 §3.6.1 (MAY-1, SHLD-3): nobody will ever read it, and the peer should know.
             let reset = Outgoing::bare(self.seq_for_control(), self.rcv.nxt, Control::RST | Control::ACK);
             return Break(Stop::Aborted(DropReason::TextAfterClose, Some(reset)));
@@ -261,8 +266,8 @@ impl Tcb {
             return Continue(());
         }
         // RFC 5681 §4.2: each segment out of order is acknowledged at once, and by itself.
-        self.acks_owed = (self.acks_owed + 1).min(Self::ACKS_OWED_MAX);
-        match self.recv_buf.insert(env.recv, seq.since(self.rcv.nxt), text) {
+        self.rcv.acks_owed = (self.rcv.acks_owed + 1).min(Self::ACKS_OWED_MAX);
+        match self.keep_out_of_order(seq.since(self.rcv.nxt), text, env) {
             Ok(()) => {
                 env.counters.add(Counter::OutOfOrder);
                 Continue(())
@@ -272,89 +277,13 @@ impl Tcb {
         }
     }
 
-    /// Eighth, first half: a FIN counts once everything before it has been received, so it is noted.
-    pub(super) fn check_fin(&mut self, seg: &Segment<'_>) {
-        let fin = seg.fin_seq();
-        let ahead = self.rcv.nxt.at_or_before(fin) && fin.before(self.rcv.edge);
-        if seg.has(Control::FIN) && self.state.may_receive() && ahead {
-            self.rcv.fin = Some(fin);
-        }
-    }
-
-    /// Takes the in-order `text` of which the user has consumed `consumed` octets, and what was waiting
-    /// behind it; then the FIN, if it is next (eighth step, second half).
-    ///
-    /// Returns whether the peer's FIN was taken now.
-    pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
-        if self.closed.is_some() {
-            return false;
-        }
-        if !text.is_empty() {
-            self.store_text(text, consumed, env);
-        }
-        if self.reader_gone && self.recv_buf.unread() > 0 {
-            // The user closed while this text was offered to it, and left some (SHLD-3).
-            self.abort(env.counters);
-            return false;
-        }
-        if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() {
-            return false;
-        }
-        self.rcv.nxt += 1;
-        self.acks_owed = self.acks_owed.max(1);
-        self.apply(Input::Fin);
-        if self.state == State::TimeWait {
-            self.timers.cancel_protocol();
-        }
-        true
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
-    fn store_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) {
-        let had_gaps = self.recv_buf.has_gaps();
-        let (read, rest) = text.split_at(consumed.min(text.len()));
-        if !read.is_empty() {
-            self.recv_buf.skip(env.recv, read.len() as u32);
-        }
-        let mut accepted = read.len() as u32;
-        if !rest.is_empty() {
-            if self.recv_buf.push(env.recv, rest) {
-                accepted += rest.len() as u32;
-            } else {
-                // Not acknowledged, so the peer sends it again when there may be room.
-                env.counters.add_drop(DropReason::NoBuffer);
-            }
-        }
-        let before = self.rcv.nxt;
-        self.rcv.nxt += accepted;
-        if had_gaps {
-            self.rcv.nxt += self.recv_buf.join(env.recv);
-        }
-        env.counters.add_n(Counter::TextIn, u64::from(self.rcv.nxt.since(before)));
-        // Text beyond a FIN shows that one of the two is a lie; the text is acknowledged already.
-        self.rcv.fin = self.rcv.fin.filter(|&fin| self.rcv.nxt.at_or_before(fin));
-        self.rcv.mss = self.rcv.mss.max(text.len() as u16);
-        self.owe_ack_for_text(had_gaps || accepted == 0, env);
-    }
-
-    /// Delayed acknowledgments (RFC 9293 MUST-40, SHLD-18): at once for every second full-sized segment and
-    /// wherever a gap is involved, else when the timer says so.
-    fn owe_ack_for_text(&mut self, at_once: bool, env: &mut Env<'_>) {
-        let waiting = self.rcv.nxt.since(self.rcv.acked);
-        if at_once || waiting >= 2 * u32::from(self.rcv.mss) || env.config.delayed_ack.is_zero() {
-            self.acks_owed = self.acks_owed.max(1);
-        } else if !self.timers.is_set(Timer::DelayedAck) {
-            self.timers.set(Timer::DelayedAck, env.now + env.config.delayed_ack);
-        }
-    }
-
     /// Owes the ACK that answers a segment out of place; an empty one only within the rate limit, or two
     /// confused peers would answer each other without end.
     fn owe_ack_for(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
         if seg.is_empty() {
             self.challenge(env);
         } else {
-            self.acks_owed = self.acks_owed.max(1);
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         }
     }
 
@@ -362,7 +291,7 @@ impl Tcb {
     pub(super) fn challenge(&mut self, env: &mut Env<'_>) {
         if env.challenge.allow(env.now, env.config.challenge_acks_per_second) {
             env.counters.add(Counter::ChallengeAcks);
-            self.acks_owed = self.acks_owed.max(1);
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         } else {
             env.counters.add(Counter::ChallengeAcksLimited);
         }
@@ -380,8 +309,8 @@ impl Tcb {
     /// The connection is over; the first reason stands.
     pub(super) fn finish(&mut self, why: CloseReason) {
         self.closed.get_or_insert(why);
-        self.timers.cancel_protocol();
-        self.acks_owed = 0;
+        self.cancel_protocol_timers();
+        self.rcv.acks_owed = 0;
     }
 
     /// SYN-SENT (RFC 9293 §3.10.7.3): its own order of steps.
@@ -392,7 +321,7 @@ impl Tcb {
         env: &mut Env<'_>,
     ) -> Step {
         let acks = seg.has(Control::ACK);
-        let acceptable = acks && self.snd.iss.before(seg.ack) && seg.ack.at_or_before(self.snd.nxt);
+        let acceptable = acks && self.snd.una.before(seg.ack) && seg.ack.at_or_before(self.snd.nxt);
         if acks && !acceptable {
             return Break(Stop::Refused(DropReason::BadAck, reset_for(seg)));
         }
@@ -407,32 +336,32 @@ impl Tcb {
         if !seg.has(Control::SYN) {
             return Break(Stop::Dropped(DropReason::NoAck));
         }
-        self.heard_at = env.now;
+        self.heard_at = Millis32::ceil(env.now);
         self.agree(seg.seq, seg.wnd, &TcpOptions::parse(seg.options), env);
-        self.acks_owed = 1;
+        self.rcv.acks_owed = 1;
         if acks {
             self.syn_acked(seg, arrival, env);
         } else {
             // Simultaneous open (MUST-10): our SYN goes again, now with an ACK.
-            self.snd.cursor = self.snd.iss;
+            self.snd.cursor = self.snd.una;
             self.apply(Input::Syn);
         }
-        self.check_urg(seg, arrival);
+        self.check_urg(seg, arrival, env);
         self.check_text(seg, arrival, env)?;
-        self.check_fin(seg);
+        self.check_fin(seg, arrival, env);
         Continue(())
     }
 
     /// Our FIN is acknowledged.
     pub(super) fn fin_acked(&mut self, env: &Env<'_>) {
-        self.fin = Fin::Acked;
-        self.timers.cancel(Timer::User);
+        self.snd.fin = Fin::Acked;
+        self.cancel(Timer::User);
         self.apply(Input::FinAcked);
         match self.state {
-            State::FinWait2 if self.reader_gone => {
-                self.timers.set(Timer::Idle, env.now + env.config.fin_wait_2);
+            State::FinWait2 if self.flags.any(Flags::READER_GONE) => {
+                self.set_timer(Timer::Idle, env.config.fin_wait_2, env.now);
             }
-            State::TimeWait => self.timers.cancel_protocol(),
+            State::TimeWait => self.cancel_protocol_timers(),
             _ => {}
         }
     }

@@ -2,89 +2,99 @@
 #![forbid(unsafe_code)]
 
 use super::chunks::ChunkPool;
+use super::cold::Shared;
 use super::congestion::CongestionControl;
+use super::flags::Flags;
 use super::recv_buf::RecvPools;
+use super::segment::Outgoing;
 use super::state::Input;
 use super::tcb::{Fin, Tcb};
 use super::timers::Timer;
 use super::{CloseReason, FlowInfo, State, TcpConfig};
-use crate::base::{Counter, Counters, Instant};
+use crate::base::{Counter, Counters, Instant, Millis32};
 
 impl Tcb {
     /// SEND: queues text; returns how many octets were taken.
-    pub fn send(&mut self, data: &[u8], pool: &mut ChunkPool) -> usize {
+    pub fn send(&mut self, data: &[u8], pool: &mut ChunkPool, shared: &Shared) -> usize {
         if !self.may_send() {
             return 0;
         }
-        let taken = self.send_buf.push(pool, data, self.settings.send_limit);
-        self.wants_room |= taken < data.len();
+        let limit = shared.settings.get(self.settings).send_limit;
+        let taken = self.send_buf.push(pool, data, limit);
+        if taken < data.len() {
+            self.flags.set(Flags::WANTS_ROOM);
+        }
         taken
     }
 
     fn may_send(&self) -> bool {
-        self.closed.is_none() && self.state.may_send() && self.fin == Fin::None
+        self.closed.is_none() && self.state.may_send() && self.snd.fin == Fin::None
     }
 
     /// Octets that [`Tcb::send`] would take, as far as the connection's own bound goes.
-    pub fn send_room(&self) -> u32 {
-        if self.may_send() { self.settings.send_limit - self.send_buf.len() } else { 0 }
+    pub fn send_room(&self, shared: &Shared) -> u32 {
+        let limit = shared.settings.get(self.settings).send_limit;
+        if self.may_send() { limit - self.send_buf.len() } else { 0 }
     }
 
     /// Whether the user is to be told that there is room again; at most once for each short send.
     ///
     /// A quarter of the buffer must be free, or each acknowledgment would wake the user for a segment.
-    pub fn take_writable(&mut self) -> bool {
-        let writable = self.wants_room && self.send_room() >= self.settings.send_limit.div_ceil(4);
-        self.wants_room &= !writable;
+    pub fn take_writable(&mut self, shared: &Shared) -> bool {
+        let quarter = shared.settings.get(self.settings).send_limit.div_ceil(4);
+        let writable = self.wants_room() && self.send_room(shared) >= quarter;
+        if writable {
+            self.flags.clear(Flags::WANTS_ROOM);
+        }
         writable
     }
 
     /// Whether the last [`Tcb::send`] took less than it was given, and the user has not been told since.
     pub const fn wants_room(&self) -> bool {
-        self.wants_room
+        self.flags.any(Flags::WANTS_ROOM)
     }
 
     /// Half-close: FIN follows the queued text (RFC 9293 §3.10.4); receiving goes on.
     pub fn shutdown(&mut self) {
-        if self.closed.is_some() || self.fin != Fin::None {
+        if self.closed.is_some() || self.snd.fin != Fin::None {
             return;
         }
         if self.state == State::SynSent {
             self.finish(CloseReason::Aborted);
             return;
         }
-        self.fin = Fin::Queued;
+        self.snd.fin = Fin::Queued;
         if self.state.is_synchronized() {
             self.apply(Input::Close);
         }
     }
 
     /// CLOSE: as [`Tcb::shutdown`], and nobody reads any more. Unread text makes it a reset (SHLD-3).
-    pub fn close(&mut self, now: Instant, config: &TcpConfig, counters: &mut Counters) {
-        let linger = self.settings.linger.map(|linger| linger.get());
+    pub fn close(&mut self, now: Instant, config: &TcpConfig, shared: &Shared, counters: &mut Counters) {
+        let linger = shared.settings.get(self.settings).linger.map(|linger| linger.get());
         // Of what is being read now, `consumed` will tell how much was left.
-        let heard_all = self.recv_buf.unread() == self.offered;
-        if !heard_all || linger.is_some_and(|linger| linger.is_zero()) {
+        let heard_all = self.cold(shared).is_none_or(|cold| cold.recv_buf.unread() == cold.offered);
+        if !heard_all || linger == Some(0) {
             self.abort(counters);
             return;
         }
         self.shutdown();
-        if self.closed.is_some() || self.reader_gone {
+        if self.closed.is_some() || self.flags.any(Flags::READER_GONE) {
             return;
         }
-        self.reader_gone = true;
+        self.flags.set(Flags::READER_GONE);
         if let Some(linger) = linger {
-            self.timers.set(Timer::User, now + linger);
+            self.set_timer_from(Timer::User, Millis32::ceil(now), linger);
         }
         if self.state == State::FinWait2 {
-            self.timers.set(Timer::Idle, now + config.fin_wait_2);
+            self.set_timer(Timer::Idle, config.fin_wait_2, now);
         }
     }
 
     /// ABORT (RFC 9293 §3.10.5): a reset, where the peer still has something to lose by it.
     pub fn abort(&mut self, counters: &mut Counters) {
         // What may still be read of a connection that is over is given up with it.
-        self.reader_gone = true;
+        self.flags.set(Flags::READER_GONE);
         if self.closed.is_some() {
             return;
         }
@@ -93,36 +103,38 @@ impl Tcb {
             State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait
         );
         // A peer that closed first still waits for our FIN.
-        self.reset_due = loses || self.fin == Fin::Queued;
+        self.flags.put(Flags::RESET_DUE, loses || self.snd.fin == Fin::Queued);
         counters.add(Counter::Aborted);
         self.finish(CloseReason::Aborted);
     }
 
     /// Stops or resumes the delivery of text.
     pub fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
+        self.flags.put(Flags::PAUSED, paused);
     }
 
     /// Whether in-order text may go straight to the user: reading, and nothing older is waiting.
     pub fn is_reading(&self) -> bool {
-        !self.paused && !self.reader_gone && self.recv_buf.unread() == 0 && self.closed.is_none()
+        !self.flags.any(Flags::PAUSED | Flags::READER_GONE | Flags::UNREAD) && self.closed.is_none()
     }
 
     /// Whether [`Tcb::take_writable`], [`Tcb::has_readable`] or [`Tcb::take_fin`] may say yes: a cheap question
     /// for the many times when none does.
     #[inline]
-    pub const fn may_have_news(&self) -> bool {
-        self.wants_room || self.recv_buf.unread() > 0 || (self.rcv.fin.is_some() && !self.fin_told)
+    pub fn may_have_news(&self) -> bool {
+        // Two of these say it, the third unless the fourth does.
+        let news = self.flags.any(Flags::WANTS_ROOM | Flags::UNREAD);
+        news || (self.flags.any(Flags::PEER_FIN) && !self.flags.any(Flags::FIN_TOLD))
     }
 
     /// Whether kept text may be delivered now.
     pub fn has_readable(&self) -> bool {
-        !self.paused && self.has_unread()
+        !self.flags.any(Flags::PAUSED) && self.has_unread()
     }
 
     /// Whether text is kept that the user may still ask for, so that a TCB that is otherwise done must stay.
     pub const fn has_unread(&self) -> bool {
-        !self.reader_gone && self.recv_buf.unread() > 0 && self.may_read()
+        self.flags.any(Flags::UNREAD) && !self.flags.any(Flags::READER_GONE) && self.may_read()
     }
 
     /// Not after a reset or an abort; but the end of both directions loses nothing (RFC 9293 §3.10.3).
@@ -132,44 +144,55 @@ impl Tcb {
 
     /// The first stretch of text kept for the user, who may close while looking at it; then
     /// [`Tcb::consumed`] must be told how much was read.
-    pub fn front<'p>(&mut self, pools: &'p RecvPools) -> &'p [u8] {
-        let front = self.recv_buf.front(pools);
-        self.offered = u32::try_from(front.len()).expect("a chunk is at most 2^24 octets");
+    pub fn front<'p>(&self, pools: &'p RecvPools, shared: &mut Shared) -> &'p [u8] {
+        let Some(cold) = self.cold_mut(shared) else { return &[] };
+        let front = cold.recv_buf.front(pools);
+        cold.offered = u32::try_from(front.len()).expect("a chunk is at most 2^24 octets");
         front
     }
 
     /// The user has read `octets` of what was kept; owes a window update when that is worth a segment.
     ///
     /// Text left behind by a user who closed meanwhile is lost, so the connection is aborted.
-    pub fn consumed(&mut self, octets: u32, pools: &mut RecvPools, counters: &mut Counters) {
-        self.offered = 0;
-        self.recv_buf.consume(pools, octets);
-        if self.state.may_receive() && self.window_update_due() {
-            self.acks_owed = self.acks_owed.max(1);
+    pub fn consumed(
+        &mut self,
+        octets: u32,
+        pools: &mut RecvPools,
+        shared: &mut Shared,
+        counters: &mut Counters,
+    ) {
+        let Some(cold) = self.cold_mut(shared) else { return };
+        cold.offered = 0;
+        cold.recv_buf.consume(pools, octets);
+        let (unread, gaps) = (cold.recv_buf.unread() > 0, cold.recv_buf.has_gaps());
+        self.note_kept(unread, gaps);
+        self.detach_idle(shared);
+        if self.state.may_receive() && self.window_update_due(shared) {
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         }
-        if self.reader_gone && self.recv_buf.unread() > 0 {
+        if self.flags.any(Flags::READER_GONE) && unread {
             self.abort(counters);
         }
     }
 
     /// Whether the peer's FIN is to be told to the user now: everything before it was read. Once only.
     pub fn take_fin(&mut self) -> bool {
-        let told = !self.fin_told
-            && self.rcv.fin.is_some_and(|fin| fin.before(self.rcv.nxt))
-            && self.recv_buf.unread() == 0
-            && !self.reader_gone
+        let told = self.flags.any(Flags::PEER_FIN)
+            && !self.flags.any(Flags::FIN_TOLD | Flags::UNREAD | Flags::READER_GONE)
             && self.may_read();
-        self.fin_told |= told;
+        if told {
+            self.flags.set(Flags::FIN_TOLD);
+        }
         told
     }
 
     /// Switches Nagle's algorithm.
     pub fn set_nagle(&mut self, on: bool) {
-        self.settings.nagle = on;
+        self.flags.put(Flags::NAGLE, on);
     }
 
     /// STATUS (RFC 9293 §3.10.6).
-    pub fn info(&self) -> FlowInfo {
+    pub fn info(&self, shared: &Shared) -> FlowInfo {
         FlowInfo {
             state: self.state,
             srtt: self.rtt.srtt(),
@@ -180,13 +203,16 @@ impl Tcb {
             rcv_wnd: self.rcv.wnd(),
             mss: self.snd.mss,
             unacknowledged: self.send_buf.len(),
-            unread: self.recv_buf.unread(),
-            retransmits: self.retransmits,
+            unread: self.unread(shared),
+            retransmits: u32::from(self.retransmits),
         }
     }
 
-    /// The send buffer, for the caller that copies a segment's text into a frame.
-    pub fn send_buf(&mut self) -> &mut super::send_buf::SendBuf {
-        &mut self.send_buf
+    /// Shows `visit` the text of a segment to send where it lies, slice by slice.
+    #[inline]
+    pub fn text(&mut self, out: &Outgoing, pool: &ChunkPool, shared: &mut Shared, visit: impl FnMut(&[u8])) {
+        let far = self.send_buf.is_far(pool, out.text_offset + out.text_len);
+        let cursors = if far { self.attach(shared).map(|cold| &mut cold.cursors) } else { None };
+        self.send_buf.slices(pool, (out.text_offset, out.text_len), cursors, visit);
     }
 }

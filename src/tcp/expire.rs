@@ -4,10 +4,11 @@
 use core::time::Duration;
 
 use super::congestion::CongestionControl;
+use super::flags::Flags;
 use super::tcb::{Env, Tcb};
-use super::timers::Timer;
+use super::timers::{Timer, millis};
 use super::{CloseReason, Report, State};
-use crate::base::{Counter, Instant};
+use crate::base::{Counter, Instant, Millis32};
 
 /// What the deadlines that passed mean to the user.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,49 +23,53 @@ impl Tcb {
     /// Handles every deadline that has passed; what is to be sent comes from [`Tcb::poll_segment`].
     pub fn on_timers(&mut self, env: &mut Env<'_>) -> Expired {
         let mut expired = Expired::default();
-        if self.timers.take_due(Timer::DelayedAck, env.now) {
-            self.acks_owed = self.acks_owed.max(1);
+        if self.take_due(Timer::DelayedAck, env.now) {
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         }
-        if self.timers.take_due(Timer::Retransmit, env.now) {
+        if self.take_due(Timer::Retransmit, env.now) {
             expired.report = self.on_retransmit_timer(env);
         }
-        if self.timers.take_due(Timer::Idle, env.now) {
+        if self.take_due(Timer::Idle, env.now) {
             self.on_idle_timer(env);
         }
-        if self.timers.take_due(Timer::User, env.now) {
+        if self.take_due(Timer::User, env.now) {
             self.on_user_timer(env);
         }
-        expired.app = self.timers.take_due(Timer::App, env.now);
+        expired.app = self.take_due(Timer::App, env.now);
         expired
     }
 
     fn on_retransmit_timer(&mut self, env: &mut Env<'_>) -> Option<Report> {
         env.counters.add(Counter::RetransmitTimeouts);
-        self.timed = None;
+        self.flags.clear(Flags::TIMED);
         if !self.state.is_synchronized() {
             // How often is not bounded here: the user timer ends the attempt.
             self.back_off(env);
-            self.snd.cursor = self.snd.iss;
-            self.start_retransmit_timer(env.now);
+            self.snd.cursor = self.snd.una;
+            self.start_retransmit_timer(env);
             return None;
         }
         if self.snd.wnd == 0 || self.snd.flight() == 0 {
             self.probe_window(env);
             return None;
         }
-        let limit = self.settings.user_timeout.map_or(env.config.r2, |timeout| timeout.get());
-        if env.now.since(self.progress_at) >= limit {
+        let user_timeout = env.shared.settings.get(self.settings).user_timeout;
+        let limit = user_timeout.map_or_else(|| millis(env.config.r2), |timeout| timeout.get());
+        if self.progress_at.elapsed(env.now) >= limit {
             self.give_up(env);
             return None;
         }
         let first = self.timeouts == 0;
         self.congestion.on_timeout(self.snd.flight(), u32::from(self.snd.mss), first);
-        self.recovery.on_timeout(self.snd.nxt);
+        let nxt = self.snd.nxt;
+        if let Some(cold) = self.attach(env.shared) {
+            cold.recovery.on_timeout(nxt);
+        }
         self.back_off(env);
-        self.repair = false;
+        self.flags.clear(Flags::REPAIR);
         self.snd.cursor = self.snd.una;
         // RFC 6298 (5.6); and the segment may have to wait for a frame, so not only when it leaves.
-        self.start_retransmit_timer(env.now);
+        self.start_retransmit_timer(env);
         (self.timeouts == env.config.r1).then_some(Report::R1)
     }
 
@@ -76,16 +81,16 @@ impl Tcb {
     /// Zero window (MUST-36): one octet, at growing intervals (SHLD-30), for as long as the peer answers
     /// (MUST-37).
     fn probe_window(&mut self, env: &mut Env<'_>) {
-        let waiting_since = self.heard_at.max(self.progress_at);
-        if self.probes > 0 && env.now.since(waiting_since) >= env.config.r2 {
+        let waiting = self.heard_at.elapsed(env.now).min(self.progress_at.elapsed(env.now));
+        if self.probes > 0 && waiting >= millis(env.config.r2) {
             self.give_up(env);
             return;
         }
         env.counters.add(Counter::WindowProbes);
         self.probes = self.probes.saturating_add(1);
         self.snd.cursor = self.snd.una;
-        self.force = true;
-        self.start_retransmit_timer(env.now);
+        self.flags.set(Flags::FORCE);
+        self.start_retransmit_timer(env);
     }
 
     fn give_up(&mut self, env: &mut Env<'_>) {
@@ -94,32 +99,34 @@ impl Tcb {
     }
 
     fn on_idle_timer(&mut self, env: &mut Env<'_>) {
-        if self.state == State::FinWait2 && self.reader_gone {
+        if self.state == State::FinWait2 && self.flags.any(Flags::READER_GONE) {
             self.give_up(env);
             return;
         }
-        let Some(idle) = self.settings.keep_idle else { return };
+        let settings = *env.shared.settings.get(self.settings);
+        let Some(idle) = settings.keep_idle else { return };
+        let silence = self.heard_at.elapsed(env.now);
         let silent = match self.keep_probes {
-            0 => env.now.since(self.heard_at) >= idle.get(),
+            0 => silence >= idle.get(),
             // Not by the length of the silence: the timer may be later than the answer was quick.
-            _ => self.heard_at < self.progress_at,
+            _ => silence > self.progress_at.elapsed(env.now),
         };
         if !silent || self.snd.flight() > 0 {
             // Heard of since, or the retransmission timer is asking already (MUST-26: only when idle).
             self.keep_probes = 0;
-            let at = if self.snd.flight() > 0 { env.now } else { self.heard_at };
-            self.timers.set(Timer::Idle, at + idle.get());
+            let at = if self.snd.flight() > 0 { Millis32::ceil(env.now) } else { self.heard_at };
+            self.set_timer_from(Timer::Idle, at, idle.get());
             return;
         }
-        if self.keep_probes >= self.settings.keep_probes {
-            self.reset_due = true;
+        if self.keep_probes >= settings.keep_probes {
+            self.flags.set(Flags::RESET_DUE);
             self.give_up(env);
             return;
         }
         self.keep_probes += 1;
-        self.keep_alive_due = true;
-        self.progress_at = env.now;
-        self.timers.set(Timer::Idle, env.now + self.settings.keep_interval.get());
+        self.flags.set(Flags::KEEP_ALIVE_DUE);
+        self.progress_at = Millis32::ceil(env.now);
+        self.set_timer_from(Timer::Idle, self.progress_at, settings.keep_interval.get());
     }
 
     fn on_user_timer(&mut self, env: &mut Env<'_>) {
@@ -129,17 +136,21 @@ impl Tcb {
             return;
         }
         env.counters.add(Counter::TimedOut);
-        let why = if self.unreachable { CloseReason::Unreachable } else { CloseReason::ConnectTimedOut };
+        let why = if self.flags.any(Flags::UNREACHABLE) {
+            CloseReason::Unreachable
+        } else {
+            CloseReason::ConnectTimedOut
+        };
         self.finish(why);
     }
 
-    /// Calls back once, `after` from `now`.
+    /// Calls back once, `after` from `now`; never when that is 24 days or more.
     pub fn set_app_timer(&mut self, after: Duration, now: Instant) {
-        self.timers.set(Timer::App, now + after);
+        self.set_timer(Timer::App, after, now);
     }
 
     /// Takes the application's timer back.
     pub fn cancel_app_timer(&mut self) {
-        self.timers.cancel(Timer::App);
+        self.cancel(Timer::App);
     }
 }

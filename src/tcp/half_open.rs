@@ -1,7 +1,9 @@
 //! A connection in SYN-RECEIVED by passive open: what the SYN said, and no TCB yet.
 #![forbid(unsafe_code)]
 
+use super::flags::Flags;
 use super::segment::{Outgoing, Segment};
+use super::settings::SettingsId;
 use super::tcb::{Env, Opening, Tcb};
 use super::{FlowOptions, State, TcpConfig};
 use crate::base::{Instant, Micros32, Seq};
@@ -153,10 +155,10 @@ impl HalfOpen {
     }
 
     /// The TCB of this connection, in SYN-RECEIVED, its SYN-ACK sent: the segment that might establish it
-    /// goes through the same eight steps as any other.
-    pub fn to_tcb(&self, opening: &Opening, options: &FlowOptions, env: &Env<'_>) -> Tcb {
+    /// goes through the same eight steps as any other. Whoever keeps it holds its settings.
+    pub fn to_tcb(&self, opening: &Opening, settings: SettingsId, env: &Env<'_>) -> Tcb {
         let opening = Opening { iss: self.iss, ..*opening };
-        let mut tcb = Tcb::new(&opening, options, env.config, State::SynReceived);
+        let mut tcb = Tcb::new(&opening, settings, env.shared, env.config, State::SynReceived);
         let syn = TcpOptions {
             mss: Some(self.mss).filter(|&mss| mss != 0),
             window_scale: self.window_scale(),
@@ -169,7 +171,9 @@ impl HalfOpen {
         tcb.agree(self.irs, self.wnd, &syn, env);
         tcb.timeouts = self.retries;
         if !self.has(Self::AMBIGUOUS) {
-            tcb.timed = Some((self.iss, self.sent_at));
+            tcb.flags.set(Flags::TIMED);
+            tcb.timed_seq = self.iss;
+            tcb.timed_at = self.sent_at;
         }
         tcb
     }

@@ -1,6 +1,7 @@
 //! What ICMP errors do to a connection (RFC 9293 §3.9.2.2, RFC 5927, RFC 1191, RFC 8201).
 #![forbid(unsafe_code)]
 
+use super::flags::Flags;
 use super::tcb::{Env, Tcb};
 use super::{CloseReason, Report, State};
 use crate::base::{Counter, DropReason, Seq};
@@ -56,7 +57,9 @@ impl Tcb {
             // RFC 5927 §5.2: past SYN-SENT even a hard error ends nothing; R2 will if it lasts.
             IcmpMeaning::Refused { icmp_type, code } => Some(Report::SoftError { icmp_type, code }),
             IcmpMeaning::Soft { icmp_type, code } => {
-                self.unreachable |= self.state == State::SynSent;
+                if self.state == State::SynSent {
+                    self.flags.set(Flags::UNREACHABLE);
+                }
                 Some(Report::SoftError { icmp_type, code })
             }
             IcmpMeaning::TooBig { mss } => {
@@ -67,13 +70,13 @@ impl Tcb {
     }
 
     fn shrink_segments(&mut self, mss: u16) {
-        let options = if self.ts.on { 12 } else { 0 };
+        let options = if self.flags.any(Flags::STAMPS) { 12 } else { 0 };
         let mss = mss.max(Self::MSS_MIN) - options;
         if mss < self.snd.mss {
             self.snd.mss = mss;
             // RFC 1191 §6.4: what was too big is sent again at once, and it was not congestion.
             self.snd.cursor = self.snd.una;
-            self.timed = None;
+            self.flags.clear(Flags::TIMED);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | RFC 9293 | file |
 //! | --- | --- |
-//! | §3.3.1 variables | `tcb`, `segment`, `settings`, `config` |
+//! | §3.3.1 variables | `tcb`, `cold`, `flags`, `segment`, `settings`, `config` |
 //! | §3.3.2 states, Figure 5 | `state` |
 //! | §3.4.1 initial sequence numbers (RFC 6528), timestamp offsets | `isn` |
 //! | §3.5 passive open | `half_open` |
@@ -12,7 +12,7 @@
 //! | §3.8.6 window, Nagle, probes | `output`, `expire` |
 //! | §3.9.2.2 ICMP | `icmp` |
 //! | §3.10.1 to §3.10.6 user calls | `calls`, `user`, `options` |
-//! | §3.10.7.3, §3.10.7.4 SEGMENT ARRIVES | `arrives`, `ack` |
+//! | §3.10.7.3, §3.10.7.4 SEGMENT ARRIVES | `arrives`, `ack`, `text` |
 //! | §3.10.8 timeouts | `expire`, `timers` |
 //! | RFC 5961 §7 | `challenge` |
 //! | text: queued, kept, out of order | `chunks`, `send_buf`, `recv_buf`, `reassembly` |
@@ -23,9 +23,11 @@ mod arrives;
 mod calls;
 mod challenge;
 mod chunks;
+mod cold;
 mod config;
 mod congestion;
 mod expire;
+mod flags;
 mod half_open;
 mod icmp;
 mod isn;
@@ -42,6 +44,7 @@ mod state;
 mod tcb;
 #[cfg(test)]
 mod tests;
+mod text;
 mod time_wait;
 mod timers;
 mod user;
@@ -49,6 +52,7 @@ mod user;
 pub use arrives::Arrival;
 pub use challenge::ChallengeLimit;
 pub use chunks::ChunkPool;
+pub use cold::{Shared, TcbCold};
 pub use config::TcpConfig;
 pub use congestion::{Acked, CongestionControl};
 pub use expire::Expired;
@@ -59,6 +63,7 @@ pub use options::{CongestionAlgorithm, FlowOptions, KeepAlive};
 pub use recv_buf::RecvPools;
 pub use rtt::RtoBounds;
 pub use segment::{Outgoing, Segment, reset_for};
+pub use settings::{Settings, SettingsId, SettingsTable};
 pub use state::{Input, Next, State};
 pub use tcb::{Env, Opening, Tcb};
 pub use time_wait::{TimeWait, TimeWaitVerdict};

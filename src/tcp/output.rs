@@ -1,13 +1,15 @@
 //! What to send next: handshake, repair, text, FIN, acknowledgment, in that order.
 #![forbid(unsafe_code)]
 
+use super::cold::Shared;
 use super::congestion::{CongestionControl, initial_window};
+use super::flags::Flags;
 use super::isn::timestamp_clock;
 use super::segment::Outgoing;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{State, TcpConfig};
-use crate::base::{Counter, Instant, Micros32, Seq};
+use crate::base::{Counter, Instant, Micros32, Millis32, Seq};
 use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 impl Tcb {
@@ -15,13 +17,14 @@ impl Tcb {
     /// answer is no; a yes may turn out to be nothing, where a window or Nagle holds text back.
     #[inline]
     pub fn may_have_output(&self) -> bool {
-        if self.acks_owed > 0 || self.repair || self.force || self.keep_alive_due || self.closed.is_some() {
+        let due = Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE;
+        if self.rcv.acks_owed > 0 || self.flags.any(due) || self.closed.is_some() {
             return true;
         }
         if !self.state.is_synchronized() {
-            return self.snd.cursor == self.snd.iss;
+            return self.snd.cursor == self.snd.una;
         }
-        let fin = u32::from(matches!(self.fin, Fin::Queued | Fin::Sent));
+        let fin = u32::from(matches!(self.snd.fin, Fin::Queued | Fin::Sent));
         self.snd.cursor != self.snd.una + self.send_buf.len() + fin
     }
 
@@ -30,10 +33,10 @@ impl Tcb {
         if self.closed.is_some() {
             return self.poll_reset();
         }
-        if !self.state.is_synchronized() && self.snd.cursor == self.snd.iss {
+        if !self.state.is_synchronized() && self.snd.cursor == self.snd.una {
             return Some(self.send_syn(env));
         }
-        if self.recv_buf.has_gaps() && self.acks_owed > 0 {
+        if self.flags.any(Flags::GAPS) && self.rcv.acks_owed > 0 {
             // With text it would not count as a duplicate (RFC 5681 §2), and the peer waits for three.
             return self.poll_ack(env);
         }
@@ -45,7 +48,7 @@ impl Tcb {
 
     /// The reset of an abort (RFC 9293 §3.10.5).
     fn poll_reset(&mut self) -> Option<Outgoing> {
-        if !core::mem::take(&mut self.reset_due) {
+        if !self.flags.take(Flags::RESET_DUE) {
             return None;
         }
         Some(Outgoing::bare(self.seq_for_control(), self.rcv.nxt, Control::RST | Control::ACK))
@@ -53,27 +56,28 @@ impl Tcb {
 
     /// SYN, or SYN-ACK once the peer's SYN is here.
     fn send_syn(&mut self, env: &mut Env<'_>) -> Outgoing {
-        let first = self.snd.nxt == self.snd.iss;
+        let iss = self.snd.una;
+        let first = self.snd.nxt == iss;
         let ctl = match self.state {
             State::SynSent => Control::SYN,
             _ => Control::SYN | Control::ACK,
         };
-        self.snd.cursor = self.snd.iss + 1;
+        self.snd.cursor = iss + 1;
         self.snd.nxt = self.snd.cursor;
         if first {
-            self.timed = Some((self.snd.iss, Micros32::floor(env.now)));
-            self.progress_at = env.now;
+            self.time(iss, env.now);
+            self.progress_at = Millis32::ceil(env.now);
         } else {
             env.counters.add(Counter::Retransmits);
-            self.retransmits += 1;
-            self.timed = None;
+            self.retransmits = self.retransmits.saturating_add(1);
+            self.flags.clear(Flags::TIMED);
         }
-        self.start_retransmit_timer(env.now);
+        self.start_retransmit_timer(env);
         let ack = if ctl.intersects(Control::ACK) { self.rcv.nxt } else { Seq::default() };
         self.acked_with(ack, ctl);
         let options = self.syn_options(env.config, env.now);
-        let wnd = clamp_u16(self.settings.recv_limit);
-        Outgoing { wnd, options, ..Outgoing::bare(self.snd.iss, ack, ctl) }
+        let wnd = clamp_u16(env.shared.settings.get(self.settings).recv_limit);
+        Outgoing { wnd, options, ..Outgoing::bare(iss, ack, ctl) }
     }
 
     /// RFC 9293 MUST-14: MSS on every SYN; the rest is what we want, or on a SYN-ACK what was agreed.
@@ -83,7 +87,7 @@ impl Tcb {
         TcpOptions {
             mss: Some(self.mss_ours),
             window_scale: scaling.then_some(self.rcv.shift),
-            sack_permitted: self.sack_ok,
+            sack_permitted: self.flags.any(Flags::SACK),
             timestamps: self.stamps(now),
             sack: SackBlocks::default(),
         }
@@ -91,32 +95,31 @@ impl Tcb {
 
     /// The segment at SND.UNA once more, whatever the windows say (RFC 5681 §3.2).
     fn poll_repair(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if !self.repair {
+        if !self.flags.take(Flags::REPAIR) {
             return None;
         }
-        self.repair = false;
         let sent = self.snd.nxt.since(self.snd.una);
         let len = self.send_buf.len().min(sent).min(u32::from(self.snd.mss));
-        let fin = self.fin == Fin::Sent && len == self.send_buf.len() && len < sent;
+        let fin = self.snd.fin == Fin::Sent && len == self.send_buf.len() && len < sent;
         (len > 0 || fin).then(|| self.send_at(self.snd.una, len, fin, env))
     }
 
     /// New text, or text again after a timeout, as far as window, congestion window, Nagle and silly-window
     /// avoidance let it (RFC 9293 §3.8.6.2.1).
     fn poll_text(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        let force = core::mem::take(&mut self.force);
-        if !self.state.is_synchronized() || (self.send_buf.is_empty() && self.fin == Fin::None) {
+        let force = self.flags.take(Flags::FORCE);
+        if !self.state.is_synchronized() || (self.send_buf.is_empty() && self.snd.fin == Fin::None) {
             return None;
         }
         let end = self.snd.una + self.send_buf.len();
         let cursor = self.snd.cursor;
-        let fin_left = matches!(self.fin, Fin::Queued | Fin::Sent) && cursor.at_or_before(end);
+        let fin_left = matches!(self.snd.fin, Fin::Queued | Fin::Sent) && cursor.at_or_before(end);
         let left = if cursor.before(end) { end.since(cursor) } else { 0 };
         if left == 0 && !fin_left {
             return None;
         }
         self.restart_after_idle(env);
-        let room = self.room_at(cursor);
+        let room = self.room_at(cursor, env.shared);
         let mss = u32::from(self.snd.mss);
         let mut len = left.min(room).min(mss);
         if force && len == 0 {
@@ -135,8 +138,9 @@ impl Tcb {
     }
 
     /// Octets that the peer's window and the congestion window leave from `cursor` on.
-    fn room_at(&self, cursor: Seq) -> u32 {
-        let cwnd = self.congestion.cwnd().saturating_add(self.recovery.inflation());
+    fn room_at(&self, cursor: Seq, shared: &Shared) -> u32 {
+        let inflation = self.cold(shared).map_or(0, |cold| cold.recovery.inflation());
+        let cwnd = self.congestion.cwnd().saturating_add(inflation);
         self.snd.wnd.min(cwnd).saturating_sub(cursor.since(self.snd.una))
     }
 
@@ -146,22 +150,22 @@ impl Tcb {
         let again = cursor.before(self.snd.nxt);
         let full = len == u32::from(self.snd.mss);
         // A FIN is a push that Nagle must not hold back.
-        let last = len == left && (idle || !self.settings.nagle || self.fin != Fin::None);
+        let last = len == left && (idle || !self.flags.any(Flags::NAGLE) || self.snd.fin != Fin::None);
         let half = idle && len >= self.snd.max_wnd / 2;
         len > 0 && (again || full || last || half)
     }
 
     /// Nothing in flight, something to send and no leave to: only a timer gets it out (RFC 9293 §3.8.6.1).
     fn arm_persist(&mut self, env: &Env<'_>) {
-        if self.snd.flight() == 0 && !self.timers.is_set(Timer::Retransmit) {
-            self.start_retransmit_timer(env.now);
+        if self.snd.flight() == 0 && !self.is_set(Timer::Retransmit) {
+            self.start_retransmit_timer(env);
         }
     }
 
     /// RFC 5681 §4.1: after an idle RTO the congestion window says nothing of the path any more.
     fn restart_after_idle(&mut self, env: &Env<'_>) {
-        let rto = u64::from(self.rtt.rto_us());
-        if self.snd.flight() == 0 && self.sent_at.plus_micros(rto) < env.now {
+        let idle = |sent_at: Millis32| u64::from(sent_at.elapsed(env.now)) * 1_000;
+        if self.snd.flight() == 0 && idle(self.sent_at) > u64::from(self.rtt.rto_us()) {
             let initial = initial_window(env.config.initial_window, u32::from(self.snd.mss));
             self.congestion.on_idle(initial);
         }
@@ -172,16 +176,19 @@ impl Tcb {
         let text_offset = seq.since(self.snd.una);
         let after = seq + len + u32::from(fin);
         let again = seq.before(self.snd.nxt);
+        let now = Millis32::ceil(env.now);
         if self.snd.flight() == 0 {
-            self.progress_at = env.now;
+            self.progress_at = now;
         }
         if again {
             env.counters.add(Counter::Retransmits);
-            self.retransmits += 1;
+            self.retransmits = self.retransmits.saturating_add(1);
             // Karn: its acknowledgment could be of either copy.
-            self.timed = None;
+            self.flags.clear(Flags::TIMED);
         } else {
-            self.timed.get_or_insert((seq, Micros32::floor(env.now)));
+            if !self.flags.any(Flags::TIMED) {
+                self.time(seq, env.now);
+            }
             env.counters.add_n(Counter::TextOut, u64::from(len));
         }
         if seq == self.snd.cursor {
@@ -189,12 +196,12 @@ impl Tcb {
         }
         self.snd.nxt = self.snd.nxt.later(after);
         if fin {
-            self.fin = Fin::Sent;
+            self.snd.fin = Fin::Sent;
         }
-        self.sent_at = env.now;
+        self.sent_at = now;
         // RFC 6298 (5.1).
-        if !self.timers.is_set(Timer::Retransmit) {
-            self.start_retransmit_timer(env.now);
+        if !self.is_set(Timer::Retransmit) {
+            self.start_retransmit_timer(env);
         }
         let mut ctl = Control::ACK;
         if fin {
@@ -209,7 +216,7 @@ impl Tcb {
 
     /// A segment of old text asks whether the peer is still there (RFC 9293 §3.8.4).
     fn poll_keep_alive(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if !core::mem::take(&mut self.keep_alive_due) {
+        if !self.flags.take(Flags::KEEP_ALIVE_DUE) {
             return None;
         }
         env.counters.add(Counter::KeepAliveProbes);
@@ -217,12 +224,12 @@ impl Tcb {
     }
 
     fn poll_ack(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if self.acks_owed == 0 || self.state == State::SynSent {
+        if self.rcv.acks_owed == 0 || self.state == State::SynSent {
             return None;
         }
-        let owed_after = self.acks_owed - 1;
+        let owed_after = self.rcv.acks_owed - 1;
         let out = self.with_ack(self.seq_for_control(), Control::ACK, env);
-        self.acks_owed = owed_after;
+        self.rcv.acks_owed = owed_after;
         env.counters.add(Counter::PureAcksOut);
         Some(out)
     }
@@ -235,12 +242,15 @@ impl Tcb {
     /// blocks as far as `text` octets leave room for them: SMSS does not allow for those (MUST-16).
     fn with_ack_and_text(&mut self, seq: Seq, ctl: Control, text: u32, env: &mut Env<'_>) -> Outgoing {
         self.acked_with(self.rcv.nxt, ctl);
-        self.open_window();
+        self.open_window(env.shared);
         let mut options = TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() };
-        if self.sack_ok && self.recv_buf.has_gaps() {
-            let most = if self.ts.on { 3 } else { 4 };
+        if self.flags.any(Flags::SACK)
+            && self.flags.any(Flags::GAPS)
+            && let Some(cold) = self.cold(env.shared)
+        {
+            let most = if self.flags.any(Flags::STAMPS) { 3 } else { 4 };
             let room = u32::from(self.snd.mss).saturating_sub(text).saturating_sub(4) / 8;
-            options.sack = self.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most.min(room as usize));
+            options.sack = cold.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most.min(room as usize));
         }
         let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
         Outgoing { wnd, options, ..Outgoing::bare(seq, self.rcv.nxt, ctl) }
@@ -250,56 +260,66 @@ impl Tcb {
     fn acked_with(&mut self, ack: Seq, ctl: Control) {
         if ctl.intersects(Control::ACK) {
             self.rcv.acked = ack;
-            self.acks_owed = 0;
-            self.timers.cancel(Timer::DelayedAck);
+            self.rcv.acks_owed = 0;
+            self.cancel(Timer::DelayedAck);
         }
     }
 
     /// Moves the right edge to what the buffer holds: never back (MUST-34's twin for receivers, SHLD-14),
     /// and forward only by a worthwhile step (RFC 9293 §3.8.6.2.2, MUST-39).
-    fn open_window(&mut self) {
-        let limit = self.settings.recv_limit;
-        let free = limit.saturating_sub(self.recv_buf.unread());
+    fn open_window(&mut self, shared: &Shared) {
+        let limit = self.recv_limit(shared.settings.get(self.settings));
+        let unread = self.unread(shared);
+        let free = limit.saturating_sub(unread);
         let edge = self.rcv.nxt + free;
         let gain = if self.rcv.edge.before(edge) { edge.since(self.rcv.edge) } else { 0 };
-        if gain >= u32::from(self.rcv.mss).min(limit / 2).max(1) || self.recv_buf.unread() == 0 {
+        if gain >= u32::from(self.rcv.mss).min(limit / 2).max(1) || unread == 0 {
             self.rcv.edge = self.rcv.edge.later(edge);
         }
     }
 
     /// Whether the user has read so much that the peer should hear of a larger window.
-    pub(super) fn window_update_due(&self) -> bool {
-        let limit = self.settings.recv_limit;
-        let free = limit.saturating_sub(self.recv_buf.unread());
+    pub(super) fn window_update_due(&self, shared: &Shared) -> bool {
+        let limit = self.recv_limit(shared.settings.get(self.settings));
+        let free = limit.saturating_sub(self.unread(shared));
         let edge = self.rcv.nxt + free;
         let gain = if self.rcv.edge.before(edge) { edge.since(self.rcv.edge) } else { 0 };
         gain >= (2 * u32::from(self.rcv.mss)).min(limit / 2).max(1)
     }
 
     fn stamps(&self, now: Instant) -> Option<Timestamps> {
-        self.ts.on.then(|| Timestamps {
+        self.flags.any(Flags::STAMPS).then(|| Timestamps {
             val: timestamp_clock(now).wrapping_add(self.ts.offset),
             ecr: self.ts.recent,
         })
     }
 
+    /// The segment at `seq`, which leaves now, is the one being timed.
+    fn time(&mut self, seq: Seq, now: Instant) {
+        self.flags.set(Flags::TIMED);
+        self.timed_seq = seq;
+        self.timed_at = Micros32::floor(now);
+    }
+
     /// (Re)starts the timer: RTO, or for a closed window RTO backed off by the probes so far.
-    pub(super) fn start_retransmit_timer(&mut self, now: Instant) {
-        let backed_off = u64::from(self.rtt.rto_us()) << self.probes.min(16);
-        let mut at = now.plus_micros(backed_off.min(PERSIST_MAX_US));
-        if let Some(timeout) = self.settings.user_timeout
+    pub(super) fn start_retransmit_timer(&mut self, env: &Env<'_>) {
+        let mut us = self.rtt.rto_us().min(PERSIST_MAX_US);
+        if self.probes > 0 {
+            let backed_off = u64::from(us) << self.probes.min(16);
+            us = u32::try_from(backed_off).unwrap_or(u32::MAX).min(PERSIST_MAX_US);
+        } else if let Some(timeout) = env.shared.settings.get(self.settings).user_timeout
             && self.state.is_synchronized()
-            && self.probes == 0
             && self.snd.flight() > 0
         {
-            at = at.min((self.progress_at + timeout.get()).max(now));
+            let left = timeout.get().saturating_sub(self.progress_at.elapsed(env.now));
+            us = us.min(left.saturating_mul(1_000));
         }
-        self.timers.set(Timer::Retransmit, at);
+        self.set_retransmit_timer(us, env.now);
     }
 }
 
 /// Longest interval between window probes, and of RTO: one minute (RFC 9293 SHLD-30, RFC 6298 (2.5)).
-const PERSIST_MAX_US: u64 = 60_000_000;
+const PERSIST_MAX_US: u32 = 60_000_000;
 
 /// The window field can say no more than 65535.
 fn clamp_u16(octets: u32) -> u16 {

@@ -37,6 +37,11 @@ impl Recovery {
         self.inflation
     }
 
+    /// Whether it remembers nothing that a new one would not.
+    pub const fn is_idle(&self) -> bool {
+        !self.active && !self.guarded && self.duplicates == 0 && self.inflation == 0
+    }
+
     /// Whether a fast recovery is under way.
     pub const fn is_active(&self) -> bool {
         self.active

@@ -13,17 +13,36 @@ pub struct SendBuf {
     /// Where the text begins in the first chunk.
     start: u32,
     len: u32,
+}
+
+const _: () = assert!(size_of::<SendBuf>() == 16);
+
+impl Default for SendBuf {
+    fn default() -> Self {
+        Self { head: NONE, tail: NONE, start: 0, len: 0 }
+    }
+}
+
+/// Where in a queue of more than one chunk to go on; without it a queue is walked from its head.
+#[derive(Clone, Copy, Debug)]
+pub struct SendCursors {
     /// The chunk visited furthest on: where new text is sent from.
     newest: Cursor,
     /// The chunk visited last before that one: where text is retransmitted from.
     again: Cursor,
 }
 
-const _: () = assert!(size_of::<SendBuf>() == 32);
-
-impl Default for SendBuf {
+impl Default for SendCursors {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, start: 0, len: 0, newest: Cursor::UNSET, again: Cursor::UNSET }
+        Self { newest: Cursor::UNSET, again: Cursor::UNSET }
+    }
+}
+
+impl SendCursors {
+    /// The queue lost its first `octets` octets, whole chunks.
+    const fn drop_front(&mut self, octets: u32) {
+        self.newest.drop_front(octets);
+        self.again.drop_front(octets);
     }
 }
 
@@ -59,14 +78,18 @@ impl SendBuf {
         taken - rest.len()
     }
 
-    /// Drops the first `n` octets, which the peer acknowledged, and frees their chunks.
+    /// Drops the first `n` octets, which the peer acknowledged, and frees their chunks; `cursors` are those of
+    /// this queue, if it has any.
     ///
     /// # Panics
     ///
     /// When fewer are queued.
-    pub fn advance(&mut self, pool: &mut ChunkPool, n: u32) {
+    pub fn advance(&mut self, pool: &mut ChunkPool, n: u32, cursors: Option<&mut SendCursors>) {
         assert!(n <= self.len, "{n} octets acknowledged of {}", self.len);
         if n == self.len {
+            if let Some(cursors) = cursors {
+                *cursors = SendCursors::default();
+            }
             return self.clear(pool);
         }
         self.start += n;
@@ -81,19 +104,32 @@ impl SendBuf {
             pool.free(self.head);
             self.head = next;
         }
-        self.newest.drop_front(freed);
-        self.again.drop_front(freed);
+        if let Some(cursors) = cursors {
+            cursors.drop_front(freed);
+        }
+    }
+
+    /// Whether what ends at `end` is not all in the first chunk, so that [`SendBuf::slices`] is quick only with cursors.
+    #[inline]
+    pub const fn is_far(&self, pool: &ChunkPool, end: u32) -> bool {
+        self.start + end > pool.chunk_len()
     }
 
     /// Shows `visit` the octets `offset..offset + len` where they lie, slice by slice.
     ///
-    /// A call that goes on where an earlier one ended is O(1), also when text further back is
+    /// With `cursors`, a call that goes on where an earlier one ended is O(1), also when text further back is
     /// retransmitted in between.
     ///
     /// # Panics
     ///
     /// When not all of these are queued.
-    pub fn slices(&mut self, pool: &ChunkPool, offset: u32, len: u32, mut visit: impl FnMut(&[u8])) {
+    pub fn slices(
+        &self,
+        pool: &ChunkPool,
+        (offset, len): (u32, u32),
+        cursors: Option<&mut SendCursors>,
+        mut visit: impl FnMut(&[u8]),
+    ) {
         assert!(offset <= self.len && len <= self.len - offset, "{len} octets at {offset} of {}", self.len);
         if len == 0 {
             return;
@@ -103,8 +139,10 @@ impl SendBuf {
             // All of it lies in the first chunk: short messages need no cursor.
             return visit(&pool.chunk(self.head)[from as usize..to as usize]);
         }
-        let is_new = self.newest.chunk == NONE || self.newest.is_before(from);
-        let cursor = if is_new { self.newest } else { self.again };
+        let mut unset = SendCursors::default();
+        let cursors = cursors.unwrap_or(&mut unset);
+        let is_new = cursors.newest.chunk == NONE || cursors.newest.is_before(from);
+        let cursor = if is_new { &mut cursors.newest } else { &mut cursors.again };
         let mut at = cursor.seek(pool, self.head, from);
         loop {
             let chunk = pool.chunk(at.chunk);
@@ -115,7 +153,7 @@ impl SendBuf {
             }
             at = Cursor { chunk: pool.next(at.chunk), base: at.base + pool.chunk_len() };
         }
-        *(if is_new { &mut self.newest } else { &mut self.again }) = at;
+        *cursor = at;
     }
 
     /// Drops everything and frees every chunk.
@@ -169,9 +207,14 @@ mod tests {
         u8::try_from(at % 251).expect("below 251")
     }
 
-    fn visited(buf: &mut SendBuf, pool: &ChunkPool, offset: u32, len: u32) -> Vec<u8> {
+    fn visited(
+        buf: &SendBuf,
+        pool: &ChunkPool,
+        at: (u32, u32),
+        cursors: Option<&mut SendCursors>,
+    ) -> Vec<u8> {
         let mut out = Vec::new();
-        buf.slices(pool, offset, len, |slice| {
+        buf.slices(pool, at, cursors, |slice| {
             assert!(!slice.is_empty());
             out.extend_from_slice(slice);
         });
@@ -181,9 +224,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
         #[test]
-        fn the_buffer_holds_what_a_vector_holds(ops in prop::collection::vec(op(), 1..100)) {
+        fn the_buffer_holds_what_a_vector_holds(
+            ops in prop::collection::vec(op(), 1..100),
+            with_cursors: bool,
+        ) {
             let mut pool = ChunkPool::new(CHUNKS, CHUNK_LEN);
             let mut buf = SendBuf::default();
+            // As where none is left to attach: the same octets, found the long way.
+            let mut cursors = if with_cursors { Some(SendCursors::default()) } else { None };
             let mut model: Vec<u8> = Vec::new();
             let mut written = 0;
             for op in ops {
@@ -199,23 +247,24 @@ mod tests {
                     }
                     Op::Advance(n) => {
                         let n = n.min(buf.len());
-                        buf.advance(&mut pool, n);
+                        buf.advance(&mut pool, n, cursors.as_mut());
                         model.drain(..n as usize);
                     }
                     Op::Visit(offset, len) => {
                         let offset = offset % (buf.len() + 1);
                         let len = len % (buf.len() - offset + 1);
                         let expected = &model[offset as usize..(offset + len) as usize];
-                        prop_assert_eq!(visited(&mut buf, &pool, offset, len), expected);
+                        prop_assert_eq!(visited(&buf, &pool, (offset, len), cursors.as_mut()), expected);
                     }
                     Op::Clear => {
                         buf.clear(&mut pool);
+                        cursors = cursors.map(|_| SendCursors::default());
                         model.clear();
                     }
                 }
                 prop_assert_eq!(buf.len() as usize, model.len());
                 let all = buf.len();
-                prop_assert_eq!(visited(&mut buf.clone(), &pool, 0, all), model.as_slice());
+                prop_assert_eq!(visited(&buf, &pool, (0, all), { cursors }.as_mut()), model.as_slice());
                 prop_assert_eq!(CHUNKS - pool.free_count(), pool.chunks_for(buf.start + buf.len));
             }
             buf.clear(&mut pool);
@@ -226,13 +275,13 @@ mod tests {
     #[test]
     fn retransmission_does_not_move_the_place_where_new_text_is_sent_from() {
         let mut pool = ChunkPool::new(64, 16);
-        let mut buf = SendBuf::default();
+        let (mut buf, mut cursors) = (SendBuf::default(), SendCursors::default());
         assert_eq!(buf.push(&mut pool, &[7; 1_024], 1_024), 1_024);
         for offset in (0..1_000).step_by(10) {
-            visited(&mut buf, &pool, offset, 10);
-            visited(&mut buf, &pool, offset / 2, 10);
-            assert_eq!(buf.newest.base, (offset + 9) / 16 * 16);
+            visited(&buf, &pool, (offset, 10), Some(&mut cursors));
+            visited(&buf, &pool, (offset / 2, 10), Some(&mut cursors));
+            assert_eq!(cursors.newest.base, (offset + 9) / 16 * 16);
         }
-        assert_eq!(buf.again.base, (495 + 9) / 16 * 16);
+        assert_eq!(cursors.again.base, (495 + 9) / 16 * 16);
     }
 }

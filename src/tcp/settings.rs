@@ -1,12 +1,13 @@
-//! The per-connection settings as the TCB keeps them: milliseconds in a word, not durations.
+//! The per-connection settings as TCBs share them: packed, and each set of them stored once.
 #![forbid(unsafe_code)]
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{CongestionAlgorithm, FlowOptions};
 
 /// [`FlowOptions`], packed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Largest receive window, octets.
     pub recv_limit: u32,
@@ -22,10 +23,14 @@ pub struct Settings {
     pub linger: Option<Millis>,
     /// Keep-alive probes without an answer before giving up.
     pub keep_probes: u8,
-    /// Nagle's algorithm.
+    /// Nagle's algorithm, at the start.
     pub nagle: bool,
     /// Congestion control.
     pub congestion: CongestionAlgorithm,
+    /// Differentiated services code point.
+    pub dscp: u8,
+    /// IPv4 time to live, IPv6 hop limit.
+    pub ttl: u8,
 }
 
 /// A duration up to 49 days, milliseconds.
@@ -35,12 +40,12 @@ pub struct Millis(u32);
 impl Millis {
     /// Rounded up, so that no timeout comes early; saturating.
     fn new(duration: Duration) -> Self {
-        Self(u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX))
+        Self(super::timers::millis(duration))
     }
 
-    /// The duration.
-    pub const fn get(self) -> Duration {
-        Duration::from_millis(self.0 as u64)
+    /// How many.
+    pub const fn get(self) -> u32 {
+        self.0
     }
 }
 
@@ -61,13 +66,120 @@ impl Settings {
             keep_probes: keep.probes,
             nagle: options.nagle,
             congestion: options.congestion,
+            dscp: options.dscp,
+            ttl: options.ttl,
         }
+    }
+}
+
+/// Names one set of settings in a [`SettingsTable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingsId(u16);
+
+/// Each different set of settings once, with a count of those who use it.
+#[derive(Debug)]
+pub struct SettingsTable {
+    entries: Vec<(Settings, u32)>,
+    /// The entry asked for last, most likely asked for again.
+    last: u16,
+    max: u16,
+}
+
+impl SettingsTable {
+    /// An empty table for at most `max` sets; the only allocation there is.
+    pub fn new(max: u16) -> Self {
+        Self { entries: Vec::with_capacity(usize::from(max)), last: 0, max }
+    }
+
+    /// The entry of these settings, which has one user more from now on; `None` when there is no room for it.
+    pub fn intern(&mut self, options: &FlowOptions) -> Option<SettingsId> {
+        let settings = Settings::new(options);
+        let last = self.entries.get_mut(usize::from(self.last)).filter(|entry| entry.0 == settings);
+        if let Some((_, users)) = last {
+            *users += 1;
+            return Some(SettingsId(self.last));
+        }
+        let at = self.place(&settings)?;
+        let users =
+            self.entries.get(at).map_or(0, |&(known, users)| if known == settings { users } else { 0 });
+        let entry = (settings, users + 1);
+        match self.entries.get_mut(at) {
+            Some(old) => *old = entry,
+            None => self.entries.push(entry),
+        }
+        self.last = u16::try_from(at).expect("below the maximum, a u16");
+        Some(SettingsId(self.last))
+    }
+
+    /// Where these settings are, or can be put.
+    fn place(&self, settings: &Settings) -> Option<usize> {
+        let known = self.entries.iter().position(|(known, _)| known == settings);
+        let unused = || self.entries.iter().position(|&(_, users)| users == 0);
+        let fresh = Some(self.entries.len()).filter(|&len| len < usize::from(self.max));
+        known.or_else(unused).or(fresh)
+    }
+
+    /// One user more.
+    #[inline]
+    pub fn hold(&mut self, id: SettingsId) {
+        self.entries[usize::from(id.0)].1 += 1;
+    }
+
+    /// One user less.
+    #[inline]
+    pub fn release(&mut self, id: SettingsId) {
+        self.entries[usize::from(id.0)].1 -= 1;
+    }
+
+    /// The settings of an entry in use.
+    #[inline]
+    pub fn get(&self, id: SettingsId) -> &Settings {
+        &self.entries[usize::from(id.0)].0
+    }
+
+    /// How many users there are, all sets together.
+    pub fn users(&self) -> u64 {
+        self.entries.iter().map(|&(_, users)| u64::from(users)).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn with(recv_buffer: u32) -> FlowOptions {
+        FlowOptions { recv_buffer, ..FlowOptions::default() }
+    }
+
+    #[test]
+    fn equal_settings_are_stored_once_and_unused_ones_make_room() {
+        let mut table = SettingsTable::new(2);
+        let (a, b) = (table.intern(&with(1)).expect("room"), table.intern(&with(2)).expect("room"));
+        assert_ne!(a, b);
+        assert_eq!(table.intern(&with(1)), Some(a));
+        assert_eq!(table.intern(&with(1)), Some(a));
+        assert_eq!((table.get(a).recv_limit, table.get(b).recv_limit), (1, 2));
+        assert_eq!(table.intern(&with(3)), None, "both are in use");
+        table.release(b);
+        assert_eq!(table.intern(&with(3)), Some(b));
+        assert_eq!((table.get(a).recv_limit, table.get(b).recv_limit, table.users()), (1, 3, 4));
+        table.hold(a);
+        (0..4).for_each(|_| table.release(a));
+        assert_eq!(table.users(), 1);
+        assert_eq!(table.intern(&with(1)), Some(a), "unused, and still what it was");
+        assert_eq!(table.users(), 2);
+    }
+
+    #[test]
+    fn what_is_not_of_the_tcb_makes_no_difference() {
+        let mut table = SettingsTable::new(1);
+        let id = table.intern(&FlowOptions::default());
+        let other =
+            FlowOptions { vlan: Some(7), scope_id: 3, connect_timeout: Some(Duration::ZERO), ..with(0) };
+        let same = FlowOptions { recv_buffer: FlowOptions::default().recv_buffer, ..other };
+        assert_eq!(table.intern(&same), id);
+        assert_eq!(table.intern(&other), None);
+    }
 
     #[test]
     fn durations_round_up_and_saturate() {

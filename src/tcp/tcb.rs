@@ -1,22 +1,26 @@
 //! The transmission control block: everything one connection remembers (RFC 9293 §3.3.1).
 #![forbid(unsafe_code)]
 
+use core::mem::offset_of;
+
 use super::chunks::ChunkPool;
+use super::cold::Shared;
 use super::congestion::{Congestion, initial_window};
-use super::recovery::Recovery;
-use super::recv_buf::{RecvBuf, RecvPools};
+use super::flags::Flags;
+use super::recv_buf::RecvPools;
 use super::rtt::RttEstimator;
 use super::send_buf::SendBuf;
-use super::settings::Settings;
-use super::timers::{Timer, Timers};
+use super::settings::{Settings, SettingsId};
+use super::timers::{FastTimers, SlowTimers, Timer};
 use super::{ChallengeLimit, CloseReason, FlowOptions, State, TcpConfig};
-use crate::base::{Counters, Instant, Micros32, Seq};
+use crate::base::{Counters, Instant, Micros32, Millis32, Seq};
 use crate::wire::TcpOptions;
 
 /// Send sequence variables (RFC 9293 Figure 2's terms).
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct Snd {
-    /// SND.UNA: the oldest octet not acknowledged.
+    /// SND.UNA: the oldest octet not acknowledged; ISS until the SYN is.
     pub una: Seq,
     /// SND.NXT: one past the last octet ever sent.
     pub nxt: Seq,
@@ -30,12 +34,12 @@ pub struct Snd {
     pub wl1: Seq,
     /// SND.WL2.
     pub wl2: Seq,
-    /// ISS.
-    pub iss: Seq,
     /// SMSS: the most text in one segment, octets, options already taken off.
     pub mss: u16,
     /// Shift of the windows the peer sends.
     pub shift: u8,
+    /// How far our own FIN has come.
+    pub fin: Fin,
 }
 
 impl Snd {
@@ -47,23 +51,21 @@ impl Snd {
 
 /// Receive sequence variables (RFC 9293 Figure 3's terms).
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct Rcv {
     /// RCV.NXT.
     pub nxt: Seq,
     /// One past the last sequence number ever offered: RCV.NXT + RCV.WND.
     pub edge: Seq,
-    /// IRS.
-    pub irs: Seq,
-    /// RCV.UP; meaningful while it is ahead of RCV.NXT.
-    pub up: Seq,
     /// The acknowledgment number sent last (RFC 7323 Last.ACK.sent).
     pub acked: Seq,
-    /// The sequence number of the peer's FIN, once it was seen, maybe out of order.
-    pub fin: Option<Seq>,
-    /// The largest text that came in one segment: what "full-sized" means for delayed ACKs.
+    /// The largest text that came in one segment: what "full-sized" means for delayed ACKs. Until the peer's
+    /// SYN, the MSS to assume where that announces none.
     pub mss: u16,
     /// Shift of the windows we send.
     pub shift: u8,
+    /// Acknowledgments to send at the end of this batch: one, or one for each segment out of order.
+    pub acks_owed: u8,
 }
 
 impl Rcv {
@@ -93,12 +95,8 @@ impl Rcv {
 pub struct Stamps {
     /// TS.Recent.
     pub recent: u32,
-    /// The millisecond at which TS.Recent was taken, modulo 2^32.
-    pub recent_at: u32,
     /// Added to our clock.
     pub offset: u32,
-    /// Whether both sides agreed to use them.
-    pub on: bool,
 }
 
 /// How far our own FIN has come.
@@ -145,119 +143,118 @@ pub struct Env<'a> {
     pub counters: &'a mut Counters,
     /// The challenge ACKs left.
     pub challenge: &'a mut ChallengeLimit,
+    /// What all TCBs share.
+    pub shared: &'a mut Shared,
 }
 
 /// One connection in a state that owns a TCB.
+///
+/// What every segment in ESTABLISHED touches comes first; together with the stack's 24 octets before it, it
+/// fills two cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Tcb {
-    pub(super) rcv: Rcv,
     pub(super) snd: Snd,
+    pub(super) rcv: Rcv,
     pub(super) ts: Stamps,
+    pub(super) fast_timers: FastTimers,
+    pub(super) send_buf: SendBuf,
+    pub(super) congestion: Congestion,
+    /// When the peer was last heard.
+    pub(super) heard_at: Millis32,
+    pub(super) flags: Flags,
+    pub(super) settings: SettingsId,
     pub(super) state: State,
-    pub(super) fin: Fin,
-    /// Acknowledgments to send at the end of this batch: one, or one for each segment out of order.
-    pub(super) acks_owed: u8,
+    pub(super) closed: Option<CloseReason>,
+
+    /// Where what is attached to it lies, with [`Flags::ATTACHED`].
+    pub(super) cold: u32,
+    pub(super) rtt: RttEstimator,
+    /// The segment being timed, with [`Flags::TIMED`]: its sequence number and when it left, an RTO ago at most
+    /// (Karn: never a retransmission).
+    pub(super) timed_seq: Seq,
+    pub(super) timed_at: Micros32,
+    /// When SND.UNA last moved, the first octet went into an empty flight, a closed window opened, or a
+    /// keep-alive probe was sent: since then the peer is waited for.
+    pub(super) progress_at: Millis32,
+    /// When text was last sent. A connection that was idle for a multiple of 49.7 days seems not to have been.
+    pub(super) sent_at: Millis32,
+    pub(super) slow_timers: SlowTimers,
+    pub(super) retransmits: u16,
+    pub(super) mss_ours: u16,
     /// Consecutive timeouts of the segment at SND.UNA.
     pub(super) timeouts: u8,
     /// Window probes since the window closed.
     pub(super) probes: u8,
     /// Keep-alive probes since the peer was last heard.
     pub(super) keep_probes: u8,
-    /// The connection was aborted and the peer is to be told.
-    pub(super) reset_due: bool,
-    /// ICMP said, while opening, that the destination cannot be reached.
-    pub(super) unreachable: bool,
-    pub(super) sack_ok: bool,
-    /// Send one segment from SND.UNA, whatever the window says.
-    pub(super) repair: bool,
-    /// Send at least one octet: a window probe, or the override of RFC 9293 §3.8.6.2.1 (4).
-    pub(super) force: bool,
-    /// A keep-alive probe is to be sent.
-    pub(super) keep_alive_due: bool,
-    /// The user closed: what still arrives has no reader.
-    pub(super) reader_gone: bool,
-    pub(super) paused: bool,
-    /// The last [`Tcb::send`] took less than it was given.
-    pub(super) wants_room: bool,
-    /// The user has been told of the peer's FIN.
-    pub(super) fin_told: bool,
-    /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
-    pub(super) offered: u32,
-    pub(super) send_buf: SendBuf,
-    pub(super) recv_buf: RecvBuf,
-    pub(super) timers: Timers,
-    pub(super) rtt: RttEstimator,
-    /// The segment being timed: its sequence number and when it left (Karn: never a retransmission).
-    pub(super) timed: Option<(Seq, Micros32)>,
-    pub(super) recovery: Recovery,
-    pub(super) congestion: Congestion,
-    /// When SND.UNA last moved, the first octet went into an empty flight, a closed window opened, or a
-    /// keep-alive probe was sent: since then the peer is waited for.
-    pub(super) progress_at: Instant,
-    /// When text was last sent.
-    pub(super) sent_at: Instant,
-    /// When the peer was last heard.
-    pub(super) heard_at: Instant,
-    pub(super) settings: Settings,
-    pub(super) mss_ours: u16,
-    pub(super) mss_default: u16,
-    pub(super) retransmits: u32,
-    pub(super) closed: Option<CloseReason>,
 }
 
+const _: () = assert!(size_of::<Tcb>() == 156);
+const _: () = assert!(offset_of!(Tcb, cold) == Tcb::HOT_OCTETS);
+
 impl Tcb {
+    /// How much of it every segment touches.
+    pub const HOT_OCTETS: usize = 104;
+
     /// An active open: the SYN leaves with the next [`Tcb::poll_segment`] (RFC 9293 §3.10.1).
-    pub fn active_open(opening: &Opening, options: &FlowOptions, config: &TcpConfig) -> Self {
-        let mut tcb = Self::new(opening, options, config, State::SynSent);
+    ///
+    /// `settings` are those of `options`; the TCB takes over the caller's use of them.
+    pub fn active_open(
+        opening: &Opening,
+        options: &FlowOptions,
+        settings: SettingsId,
+        shared: &Shared,
+        config: &TcpConfig,
+    ) -> Self {
+        let mut tcb = Self::new(opening, settings, shared, config, State::SynSent);
         let timeout = options.connect_timeout.unwrap_or(config.r2_syn);
-        tcb.timers.set(Timer::User, opening.now + timeout);
+        tcb.set_timer(Timer::User, timeout, opening.now);
         tcb
     }
 
     /// A TCB before anything was heard from the peer.
-    pub(super) fn new(opening: &Opening, options: &FlowOptions, config: &TcpConfig, state: State) -> Self {
-        let settings = Settings::new(options);
+    pub(super) fn new(
+        opening: &Opening,
+        id: SettingsId,
+        shared: &Shared,
+        config: &TcpConfig,
+        state: State,
+    ) -> Self {
+        let settings = shared.settings.get(id);
         let shift = if config.window_scale { window_shift(settings.recv_limit) } else { 0 };
-        let iss = opening.iss;
+        let (iss, now) = (opening.iss, Millis32::ceil(opening.now));
+        let mut flags = Flags::default();
+        flags.put(Flags::SACK, config.sack);
+        flags.put(Flags::STAMPS, config.timestamps);
+        flags.put(Flags::NAGLE, settings.nagle);
         Self {
-            rcv: Rcv { shift, ..Rcv::default() },
-            snd: Snd { una: iss, nxt: iss, cursor: iss, iss, mss: opening.mss, ..Snd::default() },
-            ts: Stamps { offset: opening.timestamp_offset, on: config.timestamps, ..Stamps::default() },
+            rcv: Rcv { shift, mss: opening.mss_default, ..Rcv::default() },
+            snd: Snd { una: iss, nxt: iss, cursor: iss, mss: opening.mss, ..Snd::default() },
+            ts: Stamps { offset: opening.timestamp_offset, ..Stamps::default() },
+            fast_timers: FastTimers::default(),
+            send_buf: SendBuf::default(),
+            congestion: Congestion::new(
+                settings.congestion,
+                initial_window(config.initial_window, u32::from(opening.mss)),
+            ),
+            heard_at: now,
+            flags,
+            settings: id,
             state,
-            fin: Fin::None,
-            acks_owed: 0,
+            closed: None,
+            cold: 0,
+            rtt: RttEstimator::new(&config.rto),
+            timed_seq: iss,
+            timed_at: Micros32::default(),
+            progress_at: now,
+            sent_at: now,
+            slow_timers: SlowTimers::default(),
+            retransmits: 0,
+            mss_ours: opening.mss,
             timeouts: 0,
             probes: 0,
             keep_probes: 0,
-            reset_due: false,
-            unreachable: false,
-            sack_ok: config.sack,
-            repair: false,
-            force: false,
-            keep_alive_due: false,
-            reader_gone: false,
-            paused: false,
-            wants_room: false,
-            fin_told: false,
-            offered: 0,
-            send_buf: SendBuf::default(),
-            recv_buf: RecvBuf::default(),
-            timers: Timers::default(),
-            rtt: RttEstimator::new(&config.rto),
-            timed: None,
-            recovery: Recovery::default(),
-            congestion: Congestion::new(
-                options.congestion,
-                initial_window(config.initial_window, u32::from(opening.mss)),
-            ),
-            progress_at: opening.now,
-            sent_at: opening.now,
-            heard_at: opening.now,
-            settings,
-            mss_ours: opening.mss,
-            mss_default: opening.mss_default,
-            retransmits: 0,
-            closed: None,
         }
     }
 
@@ -265,41 +262,39 @@ impl Tcb {
     ///
     /// `wnd` is SEG.WND, never scaled on a SYN (RFC 7323 §2.2).
     pub(super) fn agree(&mut self, irs: Seq, wnd: u16, syn: &TcpOptions, env: &Env<'_>) {
-        self.rcv.irs = irs;
+        let mss_default = self.rcv.mss;
         self.rcv.nxt = irs + 1;
         self.rcv.acked = self.rcv.nxt;
-        self.rcv.up = self.rcv.nxt;
-        self.rcv.mss = self.mss_default.min(self.mss_ours);
+        self.rcv.mss = mss_default.min(self.mss_ours);
         // The SYN's own window is never scaled, so neither is the first one we offer.
-        self.rcv.edge = self.rcv.nxt + self.settings.recv_limit.min(u32::from(u16::MAX));
+        let settings = env.shared.settings.get(self.settings);
+        self.rcv.edge = self.rcv.nxt + settings.recv_limit.min(u32::from(u16::MAX));
 
         let scaling = env.config.window_scale && syn.window_scale.is_some();
         self.snd.shift = syn.window_scale.filter(|_| scaling).unwrap_or(0);
         if !scaling {
             self.rcv.shift = 0;
-            self.settings.recv_limit = self.settings.recv_limit.min(u32::from(u16::MAX));
         }
         self.snd.wnd = u32::from(wnd);
         self.snd.max_wnd = self.snd.wnd;
         self.snd.wl1 = irs;
         self.snd.wl2 = self.snd.una;
-        self.sack_ok = env.config.sack && syn.sack_permitted;
+        self.flags.put(Flags::SACK, env.config.sack && syn.sack_permitted);
 
-        self.ts.on = env.config.timestamps && syn.timestamps.is_some();
-        if let Some(stamps) = syn.timestamps.filter(|_| self.ts.on) {
+        self.flags.put(Flags::STAMPS, env.config.timestamps && syn.timestamps.is_some());
+        if let Some(stamps) = syn.timestamps {
             self.ts.recent = stamps.val;
-            self.ts.recent_at = super::isn::timestamp_clock(env.now);
         }
-        self.set_mss(syn.mss.unwrap_or(self.mss_default));
+        self.set_mss(syn.mss.unwrap_or(mss_default));
         self.congestion = Congestion::new(
-            self.settings.congestion,
+            settings.congestion,
             initial_window(env.config.initial_window, u32::from(self.snd.mss)),
         );
     }
 
     /// RFC 9293 MUST-16: the smaller of what the peer takes and what the path carries, less our options.
     pub(super) fn set_mss(&mut self, peer: u16) {
-        let options = if self.ts.on { 12 } else { 0 };
+        let options = if self.flags.any(Flags::STAMPS) { 12 } else { 0 };
         // A peer that announces next to nothing must not make us send a header an octet.
         self.snd.mss = peer.max(64).min(self.mss_ours).saturating_sub(options).max(1);
     }
@@ -321,15 +316,15 @@ impl Tcb {
         self.closed
     }
 
-    /// The first deadline of any of its timers.
-    pub fn deadline(&self) -> Instant {
-        self.timers.earliest()
+    /// The largest receive window, octets: the settings', and what the window field can express.
+    #[inline]
+    pub(super) fn recv_limit(&self, settings: &Settings) -> u32 {
+        settings.recv_limit.min((1 << 16 << self.rcv.shift) - 1)
     }
 
-    /// Gives every buffer back; the TCB is then only good for dropping.
-    pub fn release(&mut self, send: &mut ChunkPool, recv: &mut RecvPools) {
-        self.send_buf.clear(send);
-        self.recv_buf.clear(recv);
+    /// Which settings it has.
+    pub const fn settings(&self) -> SettingsId {
+        self.settings
     }
 
     /// What must hold between any two calls; for tests and simulations.
@@ -342,17 +337,17 @@ impl Tcb {
         assert!(una.at_or_before(cursor) && cursor.at_or_before(nxt), "{:?}", self.snd);
         assert!(self.rcv.wnd() < 1 << 30, "{:?}", self.rcv);
         let text_end = self.text_start() + self.send_buf.len();
-        let sent_fin = matches!(self.fin, Fin::Sent | Fin::Acked);
+        let sent_fin = matches!(self.snd.fin, Fin::Sent | Fin::Acked);
         if self.closed.is_none() {
-            assert!(nxt.at_or_before(text_end + u32::from(sent_fin)), "{:?} {:?}", self.snd, self.fin);
+            assert!(nxt.at_or_before(text_end + u32::from(sent_fin)), "{:?} {:?}", self.snd, self.snd.fin);
             let may_send = matches!(self.state, State::SynSent | State::SynReceived)
                 || self.state.may_send()
-                || self.fin != Fin::None;
+                || self.snd.fin != Fin::None;
             assert!(may_send, "{:?} without FIN", self.state);
-            let guarded = self.timers.is_set(Timer::Retransmit) || self.is_half_open();
+            let guarded = self.is_set(Timer::Retransmit) || self.is_half_open();
             assert!(guarded || self.snd.flight() == 0, "octets in flight and no timer: {:?}", self.snd);
         }
-        assert!(self.rcv.fin.is_none_or(|fin| self.rcv.nxt.at_or_before(fin + 1)), "{:?}", self.rcv);
+        assert!(self.flags.any(Flags::ATTACHED) || !self.flags.any(Flags::UNREAD | Flags::GAPS), "{self:?}");
     }
 
     /// What must hold once [`Tcb::poll_segment`] has nothing more to say; for tests and simulations.
@@ -361,17 +356,17 @@ impl Tcb {
     ///
     /// When something waits to be sent or acknowledged that no timer will ever bring out.
     pub fn check_drained(&self) {
-        let waiting = !self.send_buf.is_empty() || matches!(self.fin, Fin::Queued | Fin::Sent);
+        let waiting = !self.send_buf.is_empty() || matches!(self.snd.fin, Fin::Queued | Fin::Sent);
         if self.closed.is_none() && (waiting || !self.state.is_synchronized()) {
-            let guarded = self.timers.is_set(Timer::Retransmit) || self.is_half_open();
+            let guarded = self.is_set(Timer::Retransmit) || self.is_half_open();
             assert!(guarded, "waits for nothing: {self:?}");
         }
-        assert!(!self.force && !self.repair && self.acks_owed == 0, "{self:?}");
+        assert!(!self.flags.any(Flags::FORCE | Flags::REPAIR) && self.rcv.acks_owed == 0, "{self:?}");
     }
 
     /// Whether it was made for a segment that has not established it: `HalfOpen` has the timer.
     fn is_half_open(&self) -> bool {
-        self.state == State::SynReceived && !self.timers.is_set(Timer::User)
+        self.state == State::SynReceived && !self.is_set(Timer::User)
     }
 
     /// The sequence number of the first octet in the send buffer.

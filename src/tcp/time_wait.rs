@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::arrives::stamp_before;
+use super::flags::Flags;
 use super::isn::timestamp_clock;
 use super::segment::{Outgoing, Segment};
 use super::tcb::Tcb;
@@ -52,7 +53,7 @@ impl TimeWait {
             reach: tcb.snd.max_wnd.max(u32::from(u16::MAX)),
             stamp: tcb.ts.recent,
             rcv_wnd: u16::try_from(tcb.rcv.wnd() >> tcb.rcv.shift).unwrap_or(u16::MAX),
-            stamps: tcb.ts.on,
+            stamps: tcb.flags.any(Flags::STAMPS),
         }
     }
 

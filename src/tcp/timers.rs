@@ -1,7 +1,11 @@
 //! The deadlines of one connection; only the earliest goes to the wheel.
 #![forbid(unsafe_code)]
 
-use crate::base::Instant;
+use core::time::Duration;
+
+use super::flags::Flags;
+use super::tcb::Tcb;
+use crate::base::{Instant, Micros32, Millis32};
 
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,73 +24,184 @@ pub enum Timer {
 }
 
 impl Timer {
-    /// Every timer.
-    pub const ALL: [Self; 5] = [Self::Retransmit, Self::DelayedAck, Self::Idle, Self::User, Self::App];
-}
-
-/// One deadline for each [`Timer`].
-#[derive(Clone, Copy, Debug)]
-pub struct Timers([Instant; Timer::ALL.len()]);
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self([Instant::NEVER; Timer::ALL.len()])
+    const fn flag(self) -> Flags {
+        match self {
+            Self::Retransmit => Flags::RETRANSMIT_SET,
+            Self::DelayedAck => Flags::DELAYED_ACK_SET,
+            Self::Idle => Flags::IDLE_SET,
+            Self::User => Flags::USER_SET,
+            Self::App => Flags::APP_SET,
+        }
     }
 }
 
-impl Timers {
-    /// Sets or moves a deadline.
-    pub const fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = at;
+/// The timers in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SlowTimers {
+    idle: Millis32,
+    user: Millis32,
+    app: Millis32,
+}
+
+/// The timers in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FastTimers {
+    retransmit: Micros32,
+    delayed_ack: Micros32,
+}
+
+/// Whether a duration of so many milliseconds is longer than any timer: it never ends.
+const fn is_never(ms: u32) -> bool {
+    ms >= Millis32::AHEAD_MAX
+}
+
+/// Rounded up, so that no timeout comes early; saturating at what [`is_never`] calls never.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+impl Tcb {
+    /// Sets or moves the retransmission timer, to `us` microseconds from now.
+    #[inline]
+    pub(super) const fn set_retransmit_timer(&mut self, us: u32, now: Instant) {
+        self.fast_timers.retransmit = Micros32::ceil(now).plus(us);
+        self.flags.set(Flags::RETRANSMIT_SET);
+    }
+
+    /// Sets or moves the timer of the delayed acknowledgment; four minutes at most.
+    #[inline]
+    pub(super) fn set_delayed_ack_timer(&mut self, delay: Duration, now: Instant) {
+        let us = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX).min(Micros32::AHEAD_MAX);
+        self.fast_timers.delayed_ack = Micros32::ceil(now).plus(us);
+        self.flags.set(Flags::DELAYED_ACK_SET);
+    }
+
+    /// Sets or moves a timer in milliseconds; 24 days and more are never.
+    pub(super) fn set_timer(&mut self, timer: Timer, after: Duration, now: Instant) {
+        self.set_timer_from(timer, Millis32::ceil(now), millis(after));
+    }
+
+    /// Like [`Tcb::set_timer`], `ms` milliseconds from `start`.
+    pub(super) fn set_timer_from(&mut self, timer: Timer, start: Millis32, ms: u32) {
+        let at = match timer {
+            Timer::Idle => &mut self.slow_timers.idle,
+            Timer::User => &mut self.slow_timers.user,
+            Timer::App => &mut self.slow_timers.app,
+            Timer::Retransmit | Timer::DelayedAck => unreachable!("they are in microseconds"),
+        };
+        *at = start.plus(ms);
+        self.flags.put(timer.flag(), !is_never(ms));
     }
 
     /// Takes a deadline back.
-    pub const fn cancel(&mut self, timer: Timer) {
-        self.0[timer as usize] = Instant::NEVER;
+    #[inline]
+    pub(super) const fn cancel(&mut self, timer: Timer) {
+        self.flags.clear(timer.flag());
     }
 
     /// Takes every deadline back but the application's own, which lasts as long as there is text to read.
-    pub fn cancel_protocol(&mut self) {
-        let app = self.0[Timer::App as usize];
-        *self = Self::default();
-        self.set(Timer::App, app);
+    pub(super) fn cancel_protocol_timers(&mut self) {
+        self.flags.clear(Flags::RETRANSMIT_SET | Flags::DELAYED_ACK_SET | Flags::IDLE_SET | Flags::USER_SET);
     }
 
-    /// Whether it is set.
-    pub fn is_set(&self, timer: Timer) -> bool {
-        self.0[timer as usize] != Instant::NEVER
+    /// Whether a timer is set.
+    #[inline]
+    pub(super) const fn is_set(&self, timer: Timer) -> bool {
+        self.flags.any(timer.flag())
     }
 
-    /// Whether it was due by `now`; if so it is no longer set.
-    pub fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
-        let due = self.0[timer as usize] <= now && self.is_set(timer);
-        if due {
-            self.cancel(timer);
+    /// Whether a timer was due by `now`; if so it is no longer set.
+    pub(super) fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
+        let left = match timer {
+            Timer::Retransmit => self.fast_timers.retransmit.ahead(now),
+            Timer::DelayedAck => self.fast_timers.delayed_ack.ahead(now),
+            Timer::Idle => self.slow_timers.idle.ahead(now),
+            Timer::User => self.slow_timers.user.ahead(now),
+            Timer::App => self.slow_timers.app.ahead(now),
+        };
+        left == 0 && self.flags.take(timer.flag())
+    }
+
+    /// The first deadline of any of its timers, or about `now` where that has passed; [`Instant::NEVER`] when
+    /// none is set.
+    #[inline]
+    pub fn deadline(&self, now: Instant) -> Instant {
+        let mut us = u32::MAX;
+        if self.is_set(Timer::Retransmit) {
+            us = self.fast_timers.retransmit.ahead(now);
         }
-        due
+        if self.is_set(Timer::DelayedAck) {
+            us = us.min(self.fast_timers.delayed_ack.ahead(now));
+        }
+        // No timer in microseconds is so far away.
+        let fast = if us == u32::MAX {
+            Instant::NEVER
+        } else {
+            Instant::from_micros(now.as_micros() + u64::from(us))
+        };
+        if self.flags.any(Flags::IDLE_SET | Flags::USER_SET | Flags::APP_SET) {
+            return fast.min(self.slow_deadline(now));
+        }
+        fast
     }
 
-    /// The first deadline; [`Instant::NEVER`] when none is set.
-    pub fn earliest(&self) -> Instant {
-        self.0.iter().copied().fold(Instant::NEVER, Instant::min)
+    fn slow_deadline(&self, now: Instant) -> Instant {
+        let SlowTimers { idle, user, app } = self.slow_timers;
+        let all = [(Timer::Idle, idle), (Timer::User, user), (Timer::App, app)];
+        let left = all.into_iter().filter(|&(timer, _)| self.is_set(timer)).map(|(_, at)| at.ahead(now));
+        let first = left.min().map_or(u64::MAX, |ms| now.as_millis() + u64::from(ms));
+        Instant::ZERO + Duration::from_millis(first)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::tests::host::Host;
 
     #[test]
     fn the_earliest_is_first_and_each_fires_once() {
-        let mut timers = Timers::default();
-        assert_eq!(timers.earliest(), Instant::NEVER);
-        timers.set(Timer::Idle, Instant::from_micros(9));
-        timers.set(Timer::DelayedAck, Instant::from_micros(4));
-        assert_eq!(timers.earliest(), Instant::from_micros(4));
-        assert!(!timers.take_due(Timer::DelayedAck, Instant::from_micros(3)));
-        assert!(timers.take_due(Timer::DelayedAck, Instant::from_micros(4)));
-        assert!(!timers.take_due(Timer::DelayedAck, Instant::from_micros(5)));
-        assert!(!timers.take_due(Timer::User, Instant::NEVER), "never is never due");
-        assert_eq!(timers.earliest(), Instant::from_micros(9));
+        let mut tcb = Host::established().tcb;
+        let now = Instant::from_millis(7);
+        assert_eq!(tcb.deadline(now), Instant::NEVER);
+        tcb.set_timer(Timer::Idle, Duration::from_millis(9), now);
+        tcb.set_delayed_ack_timer(Duration::from_millis(4), now);
+        assert_eq!(tcb.deadline(now), Instant::from_millis(11));
+        assert!(!tcb.take_due(Timer::DelayedAck, Instant::from_nanos(10_999_999)));
+        assert!(tcb.take_due(Timer::DelayedAck, Instant::from_millis(11)));
+        assert!(!tcb.take_due(Timer::DelayedAck, Instant::from_millis(12)));
+        assert!(!tcb.take_due(Timer::User, Instant::NEVER), "never is never due");
+        assert_eq!(tcb.deadline(now), Instant::from_millis(16));
+        tcb.set_retransmit_timer(3_000, now);
+        assert_eq!(tcb.deadline(now), Instant::from_millis(10));
+        tcb.set_timer(Timer::App, Duration::from_millis(20), now);
+        tcb.cancel_protocol_timers();
+        assert_eq!(tcb.deadline(now), Instant::from_millis(27), "the application's own stays");
+    }
+
+    #[test]
+    fn no_timer_is_early_and_what_is_too_far_away_is_never() {
+        let mut tcb = Host::established().tcb;
+        // Between two units, and where both have wrapped around.
+        for ns in [1, (1 << 32) * 1_000 - 1, (1 << 32) * 1_000_000 - 1] {
+            let now = Instant::from_nanos(ns);
+            tcb.set_timer(Timer::User, Duration::from_nanos(1), now);
+            assert!(!tcb.take_due(Timer::User, now));
+            assert!(tcb.take_due(Timer::User, now + Duration::from_millis(2)));
+            for days in [1, 24] {
+                let after = Duration::from_secs(days * 24 * 3_600);
+                tcb.set_timer(Timer::App, after, now);
+                assert!(!tcb.take_due(Timer::App, now + after - Duration::from_nanos(1)), "{days} days");
+                assert!(tcb.deadline(now) >= now + after && tcb.deadline(now + after) <= now + after * 2);
+                assert!(tcb.take_due(Timer::App, now + after + Duration::from_millis(1)), "{days} days");
+            }
+            for after in [Duration::from_secs(25 * 24 * 3_600), Duration::MAX] {
+                tcb.set_timer(Timer::App, after, now);
+                assert_eq!(tcb.deadline(now), Instant::NEVER);
+            }
+            tcb.set_delayed_ack_timer(Duration::MAX, now);
+            assert!(!tcb.take_due(Timer::DelayedAck, now + Duration::from_secs(268)));
+            assert!(tcb.take_due(Timer::DelayedAck, now + Duration::from_secs(269)));
+        }
     }
 }

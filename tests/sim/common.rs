@@ -23,6 +23,8 @@ pub const LIMITS: Limits = Limits {
     send_chunks: 2_048,
     recv_chunks: 2_048,
     reassembly_max: 64,
+    busy_max: 64,
+    options_max: 16,
     output_burst: 16,
 };
 

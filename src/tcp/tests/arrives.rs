@@ -98,9 +98,9 @@ fn only_the_new_part_of_a_segment_counts() {
     host.appetite = 0;
     host.recv(pa(1, 1, 100));
     host.recv(pa(51, 1, 100));
-    assert_eq!(host.tcb.info().unread, 150);
+    assert_eq!(host.info().unread, 150);
     host.recv(pa(151, 1, 2_000));
-    assert_eq!(host.tcb.info().unread, 1_000, "cut at the right edge");
+    assert_eq!(host.info().unread, 1_000, "cut at the right edge");
     host.sent.clear();
     host.read(usize::MAX);
     assert_eq!(host.read, text(1, 1_000));
@@ -129,7 +129,7 @@ fn an_ack_of_what_was_never_sent_is_challenged_and_its_text_ignored() {
     host.expect_dropped(DropReason::BadAck);
     host.expect("A 11+0 ack 1");
     assert!(host.read.is_empty());
-    assert_eq!(host.tcb.info().unacknowledged, 10);
+    assert_eq!(host.info().unacknowledged, 10);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_old_ack_within_reach_is_believed_in_its_text_only() {
     host.recv(a(1, 1_001).wnd(2_000));
     host.recv(pa(1, 1, 5).wnd(9));
     assert_eq!(host.read.len(), 5, "SND.UNA - MAX.SND.WND is far behind");
-    assert_eq!(host.tcb.info().snd_wnd, 2_000, "an old segment does not move the window");
+    assert_eq!(host.info().snd_wnd, 2_000, "an old segment does not move the window");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn an_end_of_urgent_data_long_ago_does_not_hide_a_new_one() {
     let mut host = Host::established();
     host.recv(pa(1, 1, 10).urg(10));
     // As after 3 GiB of text: the old end seems to lie ahead.
-    host.tcb.rcv.up = host.tcb.rcv.nxt + (1 << 30);
+    host.set_urgent_end(1 << 30);
     host.recv(pa(11, 1, 10).urg(10));
     assert_eq!(host.seen.urgent, Some(10));
 }

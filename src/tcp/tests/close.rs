@@ -32,7 +32,7 @@ fn an_active_close_in_three_segments() {
     host.recv(fa(1, 2));
     host.expect_state(State::TimeWait);
     host.expect("A 2+0 ack 2");
-    assert_eq!(host.tcb.deadline(), Instant::NEVER);
+    assert_eq!(host.deadline(), Instant::NEVER);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn time_wait_has_no_timer_whichever_way_it_was_reached() {
         }
         host.recv(last);
         host.expect_state(State::TimeWait);
-        assert_eq!(host.tcb.deadline(), Instant::NEVER);
+        assert_eq!(host.deadline(), Instant::NEVER);
     }
 }
 
@@ -178,7 +178,7 @@ fn a_fin_beyond_the_window_counts_when_it_comes_again() {
     host.expect_state(State::Established);
     host.recv(fa(1_001, 1));
     host.expect_state(State::Established);
-    assert_eq!(host.tcb.info().unread, 1_000);
+    assert_eq!(host.info().unread, 1_000);
     host.read(usize::MAX);
     host.recv(fa(1_001, 1));
     host.expect_state(State::CloseWait);
@@ -267,7 +267,7 @@ fn what_the_user_leaves_when_it_closes_inside_its_callback_makes_a_reset() {
     let seg = pa(1, 1, 10);
     let arrival = host.tcb.on_segment(&seg.segment(), &mut host.lent.env());
     assert_eq!(arrival.text.len(), 10);
-    host.tcb.close(host.lent.now, &host.lent.config, &mut host.lent.counters);
+    host.just_close();
     host.tcb.accept_text(&seg.text, 4, &mut host.lent.env());
     host.drain();
     host.expect_closed(CloseReason::Aborted);
@@ -284,9 +284,11 @@ fn a_close_while_kept_text_is_read_depends_on_how_much_is_left() {
         let mut host = Host::established();
         host.appetite = 0;
         host.recv(pa(1, 1, len));
-        assert_eq!(host.tcb.front(&host.lent.recv).len(), len.min(512) as usize);
-        host.tcb.close(host.lent.now, &host.lent.config, &mut host.lent.counters);
-        host.tcb.consumed(read, &mut host.lent.recv, &mut host.lent.counters);
+        let front = host.tcb.front(&host.lent.recv, &mut host.lent.shared);
+        assert_eq!(front.len(), len.min(512) as usize);
+        host.just_close();
+        let lent = &mut host.lent;
+        host.tcb.consumed(read, &mut lent.recv, &mut lent.shared, &mut lent.counters);
         host.drain();
         host.expect(line);
         assert_eq!(host.tcb.closed(), closed, "{read} of {len}");
@@ -428,8 +430,8 @@ fn sending_after_close_takes_nothing() {
     for close in [Host::close, Host::shutdown, Host::abort] {
         let mut host = Host::established();
         close(&mut host);
-        assert_eq!(host.tcb.send(&[1], &mut host.lent.send), 0);
-        assert_eq!(host.tcb.send_room(), 0);
+        assert_eq!(host.take(&[1]), 0);
+        assert_eq!(host.tcb.send_room(&host.lent.shared), 0);
     }
 }
 

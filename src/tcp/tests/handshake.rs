@@ -16,7 +16,7 @@ fn an_active_open_is_three_segments() {
     host.expect("A 1+0 ack 1");
     host.expect_nothing();
     host.expect_state(State::Established);
-    assert_eq!(host.tcb.deadline(), crate::base::Instant::NEVER);
+    assert_eq!(host.deadline(), crate::base::Instant::NEVER);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn the_window_of_a_syn_ack_is_not_scaled_in_a_simultaneous_open_either() {
     host.recv(s().scale(3));
     host.expect("SA 0+0 ack 1");
     host.recv(sa().scale(3).wnd(1_600));
-    assert_eq!(host.tcb.info().snd_wnd, 1_600);
+    assert_eq!(host.info().snd_wnd, 1_600);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_round_trip_is_not_measured_on_a_syn_that_was_sent_twice() {
     host.expect("SA 0+0 ack 1");
     host.wait_ms(300);
     host.recv(a(1, 1));
-    assert_eq!(host.tcb.info().srtt, None, "Karn: it could be the ACK of either");
+    assert_eq!(host.info().srtt, None, "Karn: it could be the ACK of either");
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn after_a_lost_syn_sending_begins_carefully() {
     let mut host = Host::syn_sent();
     host.fire();
     host.recv(sa());
-    assert_eq!((host.cwnd(), host.tcb.info().rto.as_millis()), (1_000, 3_000));
+    assert_eq!((host.cwnd(), host.info().rto.as_millis()), (1_000, 3_000));
     let mut fine = Host::established();
     fine.send(1);
-    assert_eq!((fine.cwnd(), fine.tcb.info().srtt.is_some()), (10_000, true));
+    assert_eq!((fine.cwnd(), fine.info().srtt.is_some()), (10_000, true));
 }
 
 #[test]
@@ -219,11 +219,10 @@ fn after_a_lost_syn_ack_sending_begins_carefully_too() {
     let mut host = Host::new(super::host::config(), |lent| {
         let mut half = crate::tcp::HalfOpen::new(&s().segment(), super::segments::ISS, lent.now);
         assert!(half.retry(&lent.config));
-        let opening = super::host::opening(Seq::new(0), lent.now);
-        half.to_tcb(&opening, &crate::tcp::FlowOptions::default(), &lent.env())
+        lent.to_tcb(&half, Seq::new(0), &crate::tcp::FlowOptions::default())
     });
     host.recv(a(1, 1));
-    let info = host.tcb.info();
+    let info = host.info();
     assert_eq!((host.cwnd(), info.rto.as_millis(), info.srtt), (1_000, 3_000, None));
 }
 
@@ -292,8 +291,7 @@ fn urgent_data_before_any_is_known_is_reported_wherever_the_sequence_begins() {
         let syn = crate::tcp::Segment { seq: Seq::new(irs), ..syn.segment() };
         let mut host = Host::half_open(&s(), |_, _| {});
         let half = crate::tcp::HalfOpen::new(&syn, super::segments::ISS, host.lent.now);
-        let opening = super::host::opening(Seq::new(0), host.lent.now);
-        host.tcb = half.to_tcb(&opening, &crate::tcp::FlowOptions::default(), &host.lent.env());
+        host.tcb = host.lent.to_tcb(&half, Seq::new(0), &crate::tcp::FlowOptions::default());
         let ack = a(1, 1).urg(3);
         host.arrive(&crate::tcp::Segment { seq: Seq::new(irs) + 1, ..ack.segment() });
         assert_eq!(host.seen.urgent, Some(3), "IRS {irs}");

@@ -12,8 +12,8 @@ use crate::tcp::congestion::CongestionControl;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
 use crate::tcp::{
-    ChallengeLimit, ChunkPool, CloseReason, Env, FlowOptions, HalfOpen, IcmpMeaning, Opening, RecvPools,
-    Report, Segment, State, Tcb, TcpConfig,
+    ChallengeLimit, ChunkPool, CloseReason, Env, FlowInfo, FlowOptions, HalfOpen, IcmpMeaning, Opening,
+    RecvPools, Report, Segment, SettingsId, Shared, State, Tcb, TcpConfig,
 };
 
 /// What a TCB borrows for each call.
@@ -25,6 +25,7 @@ pub struct Lent {
     pub recv: RecvPools,
     pub counters: Counters,
     pub challenge: ChallengeLimit,
+    pub shared: Shared,
 }
 
 impl Lent {
@@ -36,7 +37,25 @@ impl Lent {
             recv: &mut self.recv,
             counters: &mut self.counters,
             challenge: &mut self.challenge,
+            shared: &mut self.shared,
         }
+    }
+
+    /// The settings of `options`.
+    pub fn settings(&mut self, options: &FlowOptions) -> SettingsId {
+        self.shared.settings.intern(options).expect("there is room")
+    }
+
+    /// An active open.
+    pub fn active_open(&mut self, iss: Seq, options: &FlowOptions) -> Tcb {
+        let settings = self.settings(options);
+        Tcb::active_open(&opening(iss, self.now), options, settings, &self.shared, &self.config)
+    }
+
+    /// The TCB of a half-open connection.
+    pub fn to_tcb(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
+        let settings = self.settings(options);
+        half.to_tcb(&opening(iss, self.now), settings, &self.env())
     }
 }
 
@@ -86,6 +105,7 @@ impl Host {
             recv: RecvPools::new(2_048, 512, 4),
             counters: Counters::new(),
             challenge: ChallengeLimit::default(),
+            shared: Shared::new(4, 4),
         };
         let tcb = make(&mut lent);
         Self {
@@ -105,8 +125,7 @@ impl Host {
     pub fn opening_with(adjust: impl FnOnce(&mut TcpConfig, &mut FlowOptions)) -> Self {
         let (mut config, mut options) = (config(), FlowOptions::default());
         adjust(&mut config, &mut options);
-        let mut host =
-            Self::new(config, |lent| Tcb::active_open(&opening(ISS, lent.now), &options, &lent.config));
+        let mut host = Self::new(config, |lent| lent.active_open(ISS, &options));
         host.drain();
         host
     }
@@ -142,8 +161,7 @@ impl Host {
         adjust(&mut config, &mut options);
         Self::new(config, |lent| {
             let half = HalfOpen::new(&syn.segment(), ISS, lent.now);
-            let opening = opening(Seq::new(0), lent.now);
-            half.to_tcb(&opening, &options, &lent.env())
+            lent.to_tcb(&half, Seq::new(0), &options)
         })
     }
 
@@ -225,12 +243,13 @@ impl Host {
     fn user_reads(&mut self) {
         let mut left = self.appetite;
         while self.tcb.has_readable() && left > 0 {
-            let front = self.tcb.front(&self.lent.recv);
+            let front = self.tcb.front(&self.lent.recv, &mut self.lent.shared);
             let n = front.len().min(left);
             self.read.extend_from_slice(&front[..n]);
             left -= n;
             let n = u32::try_from(n).expect("a chunk");
-            self.tcb.consumed(n, &mut self.lent.recv, &mut self.lent.counters);
+            let lent = &mut self.lent;
+            self.tcb.consumed(n, &mut lent.recv, &mut lent.shared, &mut lent.counters);
         }
         self.fins += u32::from(self.tcb.take_fin());
     }
@@ -252,8 +271,8 @@ impl Host {
                 return;
             };
             let mut text = Vec::new();
-            let (offset, len) = (out.text_offset, out.text_len);
-            self.tcb.send_buf().slices(&self.lent.send, offset, len, |slice| text.extend_from_slice(slice));
+            let lent = &mut self.lent;
+            self.tcb.text(&out, &lent.send, &mut lent.shared, |slice| text.extend_from_slice(slice));
             self.sent.push_back(Sent::new(out, text));
         }
         panic!("sends without end");
@@ -263,10 +282,30 @@ impl Host {
     #[track_caller]
     pub fn send(&mut self, len: u32) {
         let data: Vec<u8> = (self.next..self.next + len).map(octet).collect();
-        let taken = self.tcb.send(&data, &mut self.lent.send);
+        let taken = self.take(&data);
         assert_eq!(taken, data.len(), "the send buffer is full");
         self.next += len;
         self.drain();
+    }
+
+    /// SEND, without looking at what goes out.
+    pub fn take(&mut self, data: &[u8]) -> usize {
+        self.tcb.send(data, &mut self.lent.send, &self.lent.shared)
+    }
+
+    /// STATUS.
+    pub fn info(&self) -> FlowInfo {
+        self.tcb.info(&self.lent.shared)
+    }
+
+    pub fn deadline(&self) -> Instant {
+        self.tcb.deadline(self.lent.now)
+    }
+
+    /// CLOSE, without looking at what goes out.
+    pub fn just_close(&mut self) {
+        let lent = &mut self.lent;
+        self.tcb.close(lent.now, &lent.config, &lent.shared, &mut lent.counters);
     }
 
     pub fn shutdown(&mut self) {
@@ -275,7 +314,7 @@ impl Host {
     }
 
     pub fn close(&mut self) {
-        self.tcb.close(self.lent.now, &self.lent.config, &mut self.lent.counters);
+        self.just_close();
         self.drain();
     }
 
@@ -287,7 +326,7 @@ impl Host {
     /// Time passes; deadlines on the way are met exactly.
     pub fn wait(&mut self, by: Duration) {
         let end = self.lent.now + by;
-        while self.tcb.deadline() <= end {
+        while self.deadline() <= end {
             self.fire();
         }
         self.lent.now = end;
@@ -300,7 +339,7 @@ impl Host {
     /// Time passes up to the next deadline; returns how long that took, in milliseconds.
     #[track_caller]
     pub fn fire(&mut self) -> u64 {
-        let at = self.tcb.deadline();
+        let at = self.deadline();
         assert_ne!(at, Instant::NEVER, "no timer is running");
         let took = at.since(self.lent.now);
         self.lent.now = self.lent.now.max(at);
@@ -344,7 +383,7 @@ impl Host {
     #[track_caller]
     pub fn expect_closed(&self, why: CloseReason) {
         assert_eq!(self.tcb.closed(), Some(why), "{:?}", self.tcb.state());
-        assert_eq!(self.tcb.deadline(), Instant::NEVER, "a closed connection has no timers");
+        assert_eq!(self.deadline(), Instant::NEVER, "a closed connection has no timers");
     }
 
     #[track_caller]
@@ -360,8 +399,14 @@ impl Host {
         self.tcb.congestion.cwnd()
     }
 
+    /// RCV.UP is so far ahead of RCV.NXT.
+    pub fn set_urgent_end(&mut self, ahead: u32) {
+        let end = self.tcb.rcv.nxt + ahead;
+        self.tcb.attach(&mut self.lent.shared).expect("there is room").urgent = Some(end);
+    }
+
     /// Whether the FIN is sent, and whether it is acknowledged.
     pub fn fin(&self) -> Fin {
-        self.tcb.fin
+        self.tcb.snd.fin
     }
 }

@@ -28,14 +28,14 @@ fn port_unreachable_is_only_news_to_an_open_connection() {
 fn errors_that_quote_nothing_in_flight_are_ignored() {
     let mut host = Host::established();
     for (seq, flight) in [(1, 0), (0, 0), (0, 10), (11, 10)] {
-        if flight > 0 && host.tcb.info().unacknowledged == 0 {
+        if flight > 0 && host.info().unacknowledged == 0 {
             host.send(flight);
         }
         for meaning in [REFUSED, HOST_UNREACHABLE, IcmpMeaning::TooBig { mss: 600 }] {
             assert_eq!(host.icmp(meaning, seq), Err(DropReason::IcmpUnmatched), "{seq} {flight}");
         }
     }
-    assert_eq!(host.tcb.info().mss, 1_000);
+    assert_eq!(host.info().mss, 1_000);
     let mut syn_sent = Host::syn_sent();
     assert_eq!(syn_sent.icmp(REFUSED, 1), Err(DropReason::IcmpUnmatched));
 }
@@ -69,7 +69,7 @@ fn too_big_counts_the_timestamps_that_go_along() {
     let mut host = Host::open(|config, _| config.timestamps = true, sa().stamp(1));
     host.send(10);
     assert_eq!(host.icmp(IcmpMeaning::TooBig { mss: 700 }, 1), Ok(None));
-    assert_eq!(host.tcb.info().mss, 688);
+    assert_eq!(host.info().mss, 688);
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn too_big_never_makes_segments_larger_nor_tiny() {
     host.send(10);
     host.sent.clear();
     assert_eq!(host.icmp(IcmpMeaning::TooBig { mss: 1_400 }, 1), Ok(None));
-    assert_eq!(host.tcb.info().mss, 1_000);
+    assert_eq!(host.info().mss, 1_000);
     host.expect_nothing();
     assert_eq!(host.icmp(IcmpMeaning::TooBig { mss: 0 }, 1), Ok(None));
-    assert_eq!(host.tcb.info().mss, 512);
+    assert_eq!(host.info().mss, 512);
 }

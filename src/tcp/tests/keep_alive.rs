@@ -15,7 +15,7 @@ fn on(options: &mut FlowOptions) {
 #[test]
 fn it_is_off_unless_asked_for() {
     let host = Host::established();
-    assert_eq!(host.tcb.deadline(), Instant::NEVER);
+    assert_eq!(host.deadline(), Instant::NEVER);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn silence_is_probed_and_then_given_up_with_a_reset() {
 fn answers_keep_it_alive_for_ever_even_when_the_timer_comes_late() {
     let mut host = Host::open(|_, options| on(options), sa());
     for _ in 0..20 {
-        let late = host.tcb.deadline() + Duration::from_millis(3);
+        let late = host.deadline() + Duration::from_millis(3);
         host.lent.now = late;
         host.fire();
         if host.sent.pop_front().is_some() {

@@ -4,7 +4,7 @@
 mod arrives;
 mod close;
 mod handshake;
-mod host;
+pub(super) mod host;
 mod icmp;
 mod keep_alive;
 mod options;

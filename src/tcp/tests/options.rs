@@ -21,7 +21,7 @@ fn a_syn_offers_everything_and_a_plain_answer_takes_it_all_away() {
     host.recv(plain);
     let ack = host.expect("A 1+0 ack 1").out;
     assert_eq!(ack.options, crate::wire::TcpOptions::default());
-    let info = host.tcb.info();
+    let info = host.info();
     assert_eq!((info.mss, info.snd_wnd, ack.wnd), (536, 100, u16::MAX));
     host.recv(pa(1, 1, 10));
     host.recv(pa(21, 1, 10));
@@ -34,12 +34,12 @@ fn a_full_answer_agrees_on_everything() {
     host.expect("S 0+0");
     host.recv(sa().mss(900).scale(2).sack().stamp(40).wnd(500));
     let ack = host.expect("A 1+0 ack 1").out;
-    assert_eq!(host.tcb.info().snd_wnd, 500, "the window of a SYN is not scaled");
-    assert_eq!(host.tcb.info().mss, 900 - 12);
+    assert_eq!(host.info().snd_wnd, 500, "the window of a SYN is not scaled");
+    assert_eq!(host.info().mss, 900 - 12);
     assert_eq!(ack.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((12_000, 40)));
     assert_eq!(u32::from(ack.wnd) << 3, 256 * 1_024);
     host.recv(a(1, 1).wnd(500).stamp(41));
-    assert_eq!(host.tcb.info().snd_wnd, 2_000);
+    assert_eq!(host.info().snd_wnd, 2_000);
     host.recv(pa(11, 1, 10).stamp(42));
     let blocks = host.expect("A 1+0 ack 1").out.options.sack;
     let (from, to) = (super::segments::IRS + 11, super::segments::IRS + 21);
@@ -55,7 +55,7 @@ fn what_is_switched_off_is_neither_offered_nor_accepted() {
     let ack = host.expect("A 1+0 ack 1").out;
     assert_eq!(ack.options.timestamps, None);
     host.recv(a(1, 1).wnd(700));
-    assert_eq!(host.tcb.info().snd_wnd, 700);
+    assert_eq!(host.info().snd_wnd, 700);
     host.recv(pa(11, 1, 10));
     assert_eq!(host.expect("A 1+0 ack 1").out.options.sack.len, 0);
 }
@@ -83,7 +83,7 @@ fn a_syn_ack_agrees_to_what_was_offered_only() {
 fn a_half_open_connection_remembers_what_was_agreed() {
     let mut host = Host::half_open(&s().mss(800).scale(4).sack().stamp(9), all);
     host.recv(a(1, 1).wnd(100).stamp(10));
-    let info = host.tcb.info();
+    let info = host.info();
     assert_eq!((info.mss, info.snd_wnd), (788, 1_600));
     host.send(1);
     let sent = host.expect("PA 1+1 ack 1").out;
@@ -105,7 +105,7 @@ fn the_smallest_mss_anyone_can_announce_still_leaves_room_for_text() {
         host.tcb.mss_ours = ours;
         host.recv(if stamps { sa().mss(theirs).stamp(1) } else { sa().mss(theirs) });
         host.sent.clear();
-        assert_eq!(host.tcb.info().mss, want, "{theirs} and {ours}");
+        assert_eq!(host.info().mss, want, "{theirs} and {ours}");
         host.send(100);
         assert_eq!(host.sent[0].text.len(), usize::from(want).min(100));
     }
@@ -145,7 +145,7 @@ fn a_small_segment_carries_the_blocks_that_fit() {
 #[test]
 fn without_scaling_no_window_beyond_the_field_is_offered_or_taken() {
     let host = Host::open(|_, options| options.recv_buffer = 1 << 20, sa());
-    assert_eq!(host.tcb.info().rcv_wnd, 65_535);
+    assert_eq!(host.info().rcv_wnd, 65_535);
 }
 
 #[test]
@@ -157,9 +157,9 @@ fn the_largest_buffer_is_offered_in_full() {
         },
         sa().scale(14).wnd(u16::MAX),
     );
-    assert!(host.tcb.info().rcv_wnd < 1 << 30);
+    assert!(host.info().rcv_wnd < 1 << 30);
     host.recv(a(1, 1));
-    assert_eq!(host.tcb.info().snd_wnd, 65_535 << 14);
+    assert_eq!(host.info().snd_wnd, 65_535 << 14);
     host.send(1_000);
     host.expect("PA 1+1000 ack 1");
 }

@@ -9,7 +9,7 @@ use std::vec::Vec;
 use super::host::{Host, config, opening};
 use super::segments::{IRS, ISS, Sent};
 use crate::base::{Instant, Seq};
-use crate::tcp::{CloseReason, FlowOptions, HalfOpen, State, Tcb, TcpConfig, TimeWait, TimeWaitVerdict};
+use crate::tcp::{CloseReason, FlowOptions, HalfOpen, State, TcpConfig, TimeWait, TimeWaitVerdict};
 use crate::wire::Control;
 
 /// What becomes of one segment.
@@ -98,9 +98,7 @@ impl Pair {
     fn end(which: usize, listening: bool, adjust: &impl Fn(&mut TcpConfig, &mut FlowOptions)) -> End {
         let (mut config, mut options) = (config(), FlowOptions::default());
         adjust(&mut config, &mut options);
-        let host = Host::new(config, |lent| {
-            Tcb::active_open(&opening(ISNS[which], lent.now), &options, &lent.config)
-        });
+        let host = Host::new(config, |lent| lent.active_open(ISNS[which], &options));
         End {
             host,
             options,
@@ -219,8 +217,7 @@ impl Pair {
             if half.is_same_syn(&seg) {
                 return self.syn_ack(to);
             }
-            let opening = opening(ISNS[to], now);
-            end.host.tcb = half.to_tcb(&opening, &end.options, &end.host.lent.env());
+            end.host.tcb = end.host.lent.to_tcb(half, ISNS[to], &end.options);
             end.host.arrive(&seg);
             if end.host.tcb.state() != State::SynReceived {
                 end.half = None;
@@ -270,7 +267,7 @@ impl End {
         match &self.half {
             _ if self.listening || self.over.is_some() || self.time_wait.is_some() => Instant::NEVER,
             Some((half, sent_at)) => half.deadline(*sent_at, &self.host.lent.config),
-            None => self.host.tcb.deadline(),
+            None => self.host.deadline(),
         }
     }
 
@@ -280,7 +277,7 @@ impl End {
         }
         let host = &mut self.host;
         host.read(usize::MAX);
-        self.taken += host.tcb.send(&self.script[self.taken..], &mut host.lent.send);
+        self.taken += host.take(&self.script[self.taken..]);
         let all_taken = self.taken == self.script.len();
         let fin_seen = host.fins > 0;
         if all_taken && !self.finished && (self.finish == Finish::WhenSent || fin_seen) {
@@ -318,7 +315,9 @@ impl End {
         }
         self.over = tcb.closed();
         if self.over.is_some() || self.time_wait.is_some() {
-            tcb.release(&mut self.host.lent.send, &mut self.host.lent.recv);
+            let lent = &mut self.host.lent;
+            tcb.release(&mut lent.send, &mut lent.recv, &mut lent.shared);
+            assert!(lent.shared.cold.is_empty());
             assert_eq!(self.host.lent.send.free_count(), 2_048);
             assert_eq!(self.host.lent.recv.chunks.free_count(), 2_048);
         }

@@ -31,7 +31,7 @@ fn a_timeout_sends_one_segment_and_doubles() {
         host.expect_nothing();
     }
     assert_eq!(host.cwnd(), 1_000);
-    assert_eq!(host.tcb.info().ssthresh, 2_000);
+    assert_eq!(host.info().ssthresh, 2_000);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn after_a_timeout_sending_goes_on_from_the_first_hole() {
     assert_eq!(lines(&mut host), ["A 1001+1000 ack 1", "A 2001+1000 ack 1"]);
     host.recv(a(1, 4_001));
     host.expect_nothing();
-    assert_eq!(host.tcb.info().unacknowledged, 0);
+    assert_eq!(host.info().unacknowledged, 0);
 }
 
 #[test]
@@ -60,12 +60,12 @@ fn timeouts_are_counted_from_the_last_progress() {
     let mut host = in_flight(2);
     host.fire();
     host.fire();
-    let threshold = host.tcb.info().ssthresh;
+    let threshold = host.info().ssthresh;
     host.recv(a(1, 1_001));
     host.fire();
     host.fire();
     assert_eq!(host.reports, [], "R1 is three for one segment");
-    assert_eq!((threshold, host.tcb.info().ssthresh), (2_000, 2_000));
+    assert_eq!((threshold, host.info().ssthresh), (2_000, 2_000));
 }
 
 #[test]
@@ -113,16 +113,16 @@ fn a_long_user_timeout_outlives_r2() {
 #[test]
 fn karn_measures_nothing_that_was_sent_twice() {
     let mut host = in_flight(1);
-    let rto = host.tcb.info().rto;
+    let rto = host.info().rto;
     host.fire();
     host.wait_ms(50);
     host.recv(a(1, 1_001));
-    assert_eq!(host.tcb.info().rto, rto * 2, "the backed-off timeout stays until there is a measurement");
+    assert_eq!(host.info().rto, rto * 2, "the backed-off timeout stays until there is a measurement");
     host.send(1);
     host.wait_ms(300);
     host.recv(a(1, 1_002));
-    assert!(host.tcb.info().rto > rto && host.tcb.info().rto < rto * 2, "{:?}", host.tcb.info());
-    assert!(host.tcb.info().srtt.is_some_and(|srtt| srtt.as_millis() < 300));
+    assert!(host.info().rto > rto && host.info().rto < rto * 2, "{:?}", host.info());
+    assert!(host.info().srtt.is_some_and(|srtt| srtt.as_millis() < 300));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn the_timer_restarts_with_each_new_acknowledgment() {
     host.wait_ms(150);
     assert_eq!(host.count(Counter::RetransmitTimeouts), 0);
     host.recv(a(1, 3_001));
-    assert_eq!(host.tcb.deadline(), crate::base::Instant::NEVER);
+    assert_eq!(host.deadline(), crate::base::Instant::NEVER);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn karn_measures_nothing_that_was_repaired() {
     (0..3).for_each(|_| host.recv(a(1, 1)));
     host.wait_ms(190);
     host.recv(a(1, 8_001));
-    assert_eq!(host.tcb.info().rto.as_millis(), 200);
+    assert_eq!(host.info().rto.as_millis(), 200);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_timeout_during_recovery_starts_over() {
     (0..6).for_each(|_| host.recv(a(1, 1)));
     assert_eq!((host.count(Counter::FastRetransmits), host.cwnd()), (1, 1_000));
     host.recv(a(1, 8_001));
-    assert_eq!(host.tcb.info().unacknowledged, 0);
+    assert_eq!(host.info().unacknowledged, 0);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn two_gigaoctets_after_a_timeout_losses_are_still_repaired_fast() {
     let una = far + 1_001;
     host.tcb.congestion =
         crate::tcp::congestion::Congestion::new(crate::tcp::CongestionAlgorithm::NewReno, 10_000);
-    assert_eq!(host.tcb.send(&[0; 4_000], &mut host.lent.send), 4_000);
+    assert_eq!(host.take(&[0; 4_000]), 4_000);
     host.drain();
     (0..3).for_each(|_| host.recv(a(1, una)));
     assert_eq!(host.count(Counter::FastRetransmits), 1);
@@ -276,5 +276,5 @@ fn a_round_trip_longer_than_any_is_no_overflow() {
     let mut host = Host::syn_sent();
     host.lent.now = host.lent.now + Duration::from_secs(4_000);
     host.recv(sa());
-    assert_eq!(host.tcb.info().rto, Duration::from_secs(60));
+    assert_eq!(host.info().rto, Duration::from_secs(60));
 }

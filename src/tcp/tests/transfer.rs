@@ -34,7 +34,7 @@ fn a_clean_link_carries_text_both_ways_without_retransmission() {
     pair.ends[1].script = script(70_000, 0x55);
     pair.run(3_000);
     check(&pair);
-    assert!(pair.ends.iter().all(|end| end.host.tcb.info().retransmits == 0));
+    assert!(pair.ends.iter().all(|end| end.host.info().retransmits == 0));
 }
 
 #[test]
@@ -180,8 +180,8 @@ proptest! {
             }
             match op {
                 Op::Recv(seg) => host.recv(seg),
-                Op::Send(len) if host.tcb.send_room() >= len => host.send(len),
-                Op::Fire if host.tcb.deadline() != Instant::NEVER => {
+                Op::Send(len) if host.tcb.send_room(&host.lent.shared) >= len => host.send(len),
+                Op::Fire if host.deadline() != Instant::NEVER => {
                     host.fire();
                 }
                 Op::Read(octets) => host.read(octets),
@@ -191,7 +191,9 @@ proptest! {
                 Op::Send(_) | Op::Fire => {}
             }
         }
-        host.tcb.release(&mut host.lent.send, &mut host.lent.recv);
+        let lent = &mut host.lent;
+        host.tcb.release(&mut lent.send, &mut lent.recv, &mut lent.shared);
+        prop_assert!(lent.shared.cold.is_empty());
         prop_assert_eq!((host.lent.send.free_count(), host.lent.recv.chunks.free_count()), (2_048, 2_048));
     }
 }

@@ -85,7 +85,7 @@ fn every_second_full_segment_is_acknowledged_at_once() {
     host.expect_nothing();
     assert_eq!(host.fire(), 40);
     host.expect("A 1+0 ack 3001");
-    assert_eq!(host.tcb.deadline(), Instant::NEVER);
+    assert_eq!(host.deadline(), Instant::NEVER);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn the_window_is_what_the_buffer_holds_and_closes_as_it_fills() {
     // A probe of one octet is refused and answered.
     host.recv(pa(3_001, 1, 1));
     assert_eq!(host.expect("A 1+0 ack 3001").out.wnd, 0);
-    assert_eq!(host.tcb.info().unread, 3_000);
+    assert_eq!(host.info().unread, 3_000);
 }
 
 /// RFC 9293 §3.8.6.2.2 (MUST-39).
@@ -192,7 +192,7 @@ fn at_a_closed_window_acks_are_still_taken() {
     host.send(10);
     host.expect("PA 1+10 ack 1001");
     host.recv(pa(1_001, 11, 5).wnd(77));
-    assert_eq!((host.tcb.info().unacknowledged, host.tcb.info().snd_wnd), (0, 77));
+    assert_eq!((host.info().unacknowledged, host.info().snd_wnd), (0, 77));
     host.expect("A 11+0 ack 1001");
     host.recv(r(1_001));
     host.expect_closed(CloseReason::Reset);
@@ -247,7 +247,7 @@ fn an_open_window_lets_everything_out_again() {
     host.expect("A 11+1000 ack 1");
     host.expect("PA 1011+1000 ack 1");
     host.recv(a(1, 2_011));
-    assert_eq!(host.tcb.deadline(), Instant::NEVER);
+    assert_eq!(host.deadline(), Instant::NEVER);
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_window_that_shrinks_to_nothing_under_text_in_flight_is_probed_and_recovers(
     host.expect("A 1001+1000 ack 1");
     host.expect("PA 2001+1000 ack 1");
     host.recv(a(1, 3_001));
-    assert_eq!(host.tcb.info().unacknowledged, 0);
+    assert_eq!(host.info().unacknowledged, 0);
 }
 
 /// Beyond a closed window the peer believes neither ACK nor RST (RFC 9293 §3.10.7.4, first check).
@@ -318,13 +318,13 @@ fn with_a_probe_outstanding_acks_and_resets_stay_where_the_peer_looks() {
 #[test]
 fn the_user_hears_of_room_once_for_each_short_send() {
     let mut host = Host::open(|_, options| options.send_buffer = 4_000, sa());
-    assert_eq!(host.tcb.send(&[0; 5_000], &mut host.lent.send), 4_000);
+    assert_eq!(host.take(&[0; 5_000]), 4_000);
     host.drain();
-    assert!(!host.tcb.take_writable());
+    assert!(!host.tcb.take_writable(&host.lent.shared));
     host.recv(a(1, 1_000));
-    assert!(!host.tcb.take_writable(), "999 octets are less than a quarter");
+    assert!(!host.tcb.take_writable(&host.lent.shared), "999 octets are less than a quarter");
     host.recv(a(1, 1_001));
-    assert!(host.tcb.take_writable());
-    assert!(!host.tcb.take_writable());
-    assert_eq!(host.tcb.send_room(), 1_000);
+    assert!(host.tcb.take_writable(&host.lent.shared));
+    assert!(!host.tcb.take_writable(&host.lent.shared));
+    assert_eq!(host.tcb.send_room(&host.lent.shared), 1_000);
 }

@@ -1,0 +1,133 @@
+//! What a connection needs only at times: kept text, gaps, urgent data, repair of losses, long send queues.
+#![forbid(unsafe_code)]
+
+use super::chunks::ChunkPool;
+use super::flags::Flags;
+use super::recovery::Recovery;
+use super::recv_buf::{RecvBuf, RecvPools};
+use super::send_buf::SendCursors;
+use super::settings::SettingsTable;
+use super::tcb::Tcb;
+use crate::base::{Seq, Slab};
+
+/// What all TCBs of one engine share, and borrow for each call.
+#[derive(Debug)]
+pub struct Shared {
+    /// The settings of connections.
+    pub settings: SettingsTable,
+    /// The records of those that need one now.
+    pub cold: Slab<TcbCold>,
+}
+
+impl Shared {
+    /// At most `settings` different settings, and `cold` connections at a time that need a [`TcbCold`]; the
+    /// only allocation there is.
+    pub fn new(settings: u16, cold: u32) -> Self {
+        Self { settings: SettingsTable::new(settings), cold: Slab::with_capacity(cold) }
+    }
+}
+
+/// The part of a TCB that is attached while it is in use.
+#[derive(Debug, Default)]
+pub struct TcbCold {
+    /// Text that the user has not read, and text out of order.
+    pub(super) recv_buf: RecvBuf,
+    /// Losses by duplicate acknowledgments.
+    pub(super) recovery: Recovery,
+    /// Where in a long send queue the last segments began.
+    pub(super) cursors: SendCursors,
+    /// RCV.UP, while it is ahead of RCV.NXT.
+    pub(super) urgent: Option<Seq>,
+    /// The sequence number of the peer's FIN, while text before it is missing.
+    pub(super) fin: Option<Seq>,
+    /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
+    pub(super) offered: u32,
+}
+
+impl Tcb {
+    /// What is attached, if anything is.
+    #[inline]
+    pub(super) fn cold<'a>(&self, shared: &'a Shared) -> Option<&'a TcbCold> {
+        if !self.flags.any(Flags::ATTACHED) {
+            return None;
+        }
+        shared.cold.at(self.cold)
+    }
+
+    /// Like [`Tcb::cold`], to change it.
+    #[inline]
+    pub(super) fn cold_mut<'a>(&self, shared: &'a mut Shared) -> Option<&'a mut TcbCold> {
+        if !self.flags.any(Flags::ATTACHED) {
+            return None;
+        }
+        shared.cold.at_mut(self.cold)
+    }
+
+    /// What is attached, attached now if nothing was; `None` when none is left.
+    pub(super) fn attach<'a>(&mut self, shared: &'a mut Shared) -> Option<&'a mut TcbCold> {
+        if !self.flags.any(Flags::ATTACHED) {
+            self.cold = shared.cold.insert(TcbCold::default())?;
+            self.flags.set(Flags::ATTACHED);
+        }
+        shared.cold.at_mut(self.cold)
+    }
+
+    /// Gives back what is attached, if nothing of it is in use any more.
+    #[inline]
+    pub(super) fn detach_idle(&mut self, shared: &mut Shared) {
+        if self.flags.any(Flags::ATTACHED) {
+            self.detach_if_idle(shared);
+        }
+    }
+
+    fn detach_if_idle(&mut self, shared: &mut Shared) {
+        let rcv_nxt = self.rcv.nxt;
+        let send_queue = self.send_buf.is_empty();
+        let Some(cold) = self.cold_mut(shared) else { return };
+        cold.urgent = cold.urgent.filter(|&end| rcv_nxt.before(end));
+        let idle = !self.flags.any(Flags::UNREAD | Flags::GAPS)
+            && send_queue
+            && cold.recovery.is_idle()
+            && cold.urgent.is_none()
+            && cold.fin.is_none()
+            && cold.offered == 0;
+        if idle {
+            self.detach(shared);
+        }
+    }
+
+    fn detach(&mut self, shared: &mut Shared) {
+        self.flags.clear(Flags::ATTACHED | Flags::UNREAD | Flags::GAPS);
+        shared.cold.remove(self.cold);
+    }
+
+    /// The receive buffer has changed.
+    pub(super) fn note_kept(&mut self, unread: bool, gaps: bool) {
+        self.flags.put(Flags::UNREAD, unread);
+        self.flags.put(Flags::GAPS, gaps);
+    }
+
+    /// Octets in order that the user has not read.
+    #[inline]
+    pub(super) fn unread(&self, shared: &Shared) -> u32 {
+        if !self.flags.any(Flags::UNREAD) {
+            return 0;
+        }
+        self.cold(shared).map_or(0, |cold| cold.recv_buf.unread())
+    }
+
+    /// Gives everything back that was lent to it; the TCB is then only good for dropping.
+    pub fn release(&mut self, send: &mut ChunkPool, recv: &mut RecvPools, shared: &mut Shared) {
+        self.send_buf.clear(send);
+        if let Some(cold) = self.cold_mut(shared) {
+            cold.recv_buf.clear(recv);
+            self.detach(shared);
+        }
+        shared.settings.release(self.settings);
+    }
+
+    /// Whether nothing is attached to it and no chunk is lent to its send buffer; for tests and simulations.
+    pub const fn is_bare(&self) -> bool {
+        !self.flags.any(Flags::ATTACHED) && self.send_buf.is_empty()
+    }
+}

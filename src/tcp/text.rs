@@ -1,0 +1,151 @@
+//! Text and FIN from where a segment was found acceptable to where RCV.NXT has moved over them.
+#![forbid(unsafe_code)]
+
+use super::State;
+use super::arrives::Arrival;
+use super::flags::Flags;
+use super::recv_buf::InsertError;
+use super::segment::Segment;
+use super::state::Input;
+use super::tcb::{Env, Tcb};
+use super::timers::Timer;
+use crate::base::{Counter, DropReason};
+use crate::wire::Control;
+
+impl Tcb {
+    /// Keeps `text`, which begins `offset` octets after RCV.NXT.
+    pub(super) fn keep_out_of_order(
+        &mut self,
+        offset: u32,
+        text: &[u8],
+        env: &mut Env<'_>,
+    ) -> Result<(), InsertError> {
+        let cold = self.attach(env.shared).ok_or(InsertError::NoBuffer)?;
+        let kept = cold.recv_buf.insert(env.recv, offset, text);
+        let (unread, gaps) = (cold.recv_buf.unread() > 0, cold.recv_buf.has_gaps());
+        self.note_kept(unread, gaps);
+        self.detach_idle(env.shared);
+        kept
+    }
+
+    /// Eighth, first half: a FIN counts once everything before it has been received, so it is noted.
+    pub(super) fn check_fin(&mut self, seg: &Segment<'_>, arrival: &Arrival<'_>, env: &mut Env<'_>) {
+        if !seg.has(Control::FIN) || !self.state.may_receive() {
+            return;
+        }
+        let fin = seg.fin_seq();
+        if fin.since(self.rcv.nxt) as usize == arrival.text.len() && fin.before(self.rcv.edge) {
+            self.flags.set(Flags::FIN_NEXT);
+        } else if self.rcv.nxt.before(fin)
+            && fin.before(self.rcv.edge)
+            && let Some(cold) = self.attach(env.shared)
+        {
+            // Without a record it is forgotten: it is not acknowledged, so the peer sends it again.
+            cold.fin = Some(fin);
+        }
+    }
+
+    /// Takes the in-order `text` of which the user has consumed `consumed` octets, and what was waiting
+    /// behind it; then the FIN, if it is next (eighth step, second half).
+    ///
+    /// Returns whether the peer's FIN was taken now.
+    pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
+        if self.closed.is_some() {
+            return false;
+        }
+        let end = self.rcv.nxt + u32::try_from(text.len()).expect("a packet's text");
+        let mut fin = self.flags.take(Flags::FIN_NEXT);
+        if !text.is_empty() {
+            self.store_text(text, consumed, env);
+            // Less, and the rest comes again with its FIN; more, and text beyond a FIN shows that one of the
+            // two is a lie: the text is acknowledged already.
+            fin &= self.rcv.nxt == end;
+        }
+        if self.flags.any(Flags::ATTACHED) {
+            fin |= self.reach_noted_fin(env);
+        }
+        if self.flags.any(Flags::READER_GONE) && self.flags.any(Flags::UNREAD) {
+            // The user closed while this text was offered to it, and left some (SHLD-3).
+            self.abort(env.counters);
+            return false;
+        }
+        if !fin || !self.state.may_receive() {
+            return false;
+        }
+        self.rcv.nxt += 1;
+        self.rcv.acks_owed = self.rcv.acks_owed.max(1);
+        self.flags.set(Flags::PEER_FIN);
+        self.apply(Input::Fin);
+        if self.state == State::TimeWait {
+            self.cancel_protocol_timers();
+        }
+        true
+    }
+
+    /// Whether RCV.NXT has reached a FIN that was noted before; and if so, or if text has passed it, or if
+    /// nothing else needs it either, the record that noted it goes.
+    fn reach_noted_fin(&mut self, env: &mut Env<'_>) -> bool {
+        let nxt = self.rcv.nxt;
+        let Some(cold) = self.cold_mut(env.shared) else { return false };
+        let reached = cold.fin == Some(nxt);
+        cold.fin = cold.fin.filter(|&fin| nxt.before(fin));
+        self.detach_idle(env.shared);
+        reached
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
+    fn store_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) {
+        let had_gaps = self.flags.any(Flags::GAPS);
+        let (read, rest) = text.split_at(consumed.min(text.len()));
+        let before = self.rcv.nxt;
+        self.rcv.nxt += read.len() as u32;
+        if !rest.is_empty() || had_gaps {
+            let kept = self.keep_in_order(read.len() as u32, rest, env);
+            self.rcv.nxt += kept;
+        }
+        let accepted = self.rcv.nxt.since(before);
+        env.counters.add_n(Counter::TextIn, u64::from(accepted));
+        self.rcv.mss = self.rcv.mss.max(text.len() as u16);
+        self.owe_ack_for_text(had_gaps || accepted == 0, env);
+    }
+
+    /// Keeps `rest`, which follows `read` octets that the user took at once, and finds what was waiting behind
+    /// it; returns how many octets in order both are.
+    #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
+    fn keep_in_order(&mut self, read: u32, rest: &[u8], env: &mut Env<'_>) -> u32 {
+        let had_gaps = self.flags.any(Flags::GAPS);
+        let Some(cold) = self.attach(env.shared) else {
+            env.counters.add_drop(DropReason::NoBuffer);
+            return 0;
+        };
+        if read > 0 {
+            cold.recv_buf.skip(env.recv, read);
+        }
+        let mut kept = 0;
+        if !rest.is_empty() {
+            if cold.recv_buf.push(env.recv, rest) {
+                kept = rest.len() as u32;
+            } else {
+                // Not acknowledged, so the peer sends it again when there may be room.
+                env.counters.add_drop(DropReason::NoBuffer);
+            }
+        }
+        if had_gaps {
+            kept += cold.recv_buf.join(env.recv);
+        }
+        let (unread, gaps) = (cold.recv_buf.unread() > 0, cold.recv_buf.has_gaps());
+        self.note_kept(unread, gaps);
+        kept
+    }
+
+    /// Delayed acknowledgments (RFC 9293 MUST-40, SHLD-18): at once for every second full-sized segment and
+    /// wherever a gap is involved, else when the timer says so.
+    fn owe_ack_for_text(&mut self, at_once: bool, env: &mut Env<'_>) {
+        let waiting = self.rcv.nxt.since(self.rcv.acked);
+        if at_once || waiting >= 2 * u32::from(self.rcv.mss) || env.config.delayed_ack.is_zero() {
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
+        } else if !self.is_set(Timer::DelayedAck) {
+            self.set_delayed_ack_timer(env.config.delayed_ack, env.now);
+        }
+    }
+}
