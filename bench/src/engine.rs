@@ -16,10 +16,11 @@ use crate::workload::{self, Client, Profile, Progress, Server};
 #[command(
     after_help = "One thread runs both engines in turns, in virtual time, so every run sends the same \
     segments. Two threads, each pinned to a core of its own, run one engine each on a real clock.\n\n\
-    Times are processor time, so of both threads together: ns_per_connection is what one side spends on a \
+    Times are processor time, so of both threads together, waiting included: ns_per_connection is what one side spends on a \
     connection, ns_per_segment what it takes to send a segment and to receive it. allocations are those \
     per connection, exchange or megabyte while measuring; probe_histogram says how many entries of both \
-    flow tables are 0, 1, 2, ... slots from where they belong, the last number all that are farther.\n\n\
+    flow tables are 0, 1, 2, ... slots or cache lines from where they belong, the last number all that are \
+    farther.\n\n\
     Example: ringroad-bench engine --profile crr --connections 1000 --json crr.json"
 )]
 pub struct Args {
@@ -29,9 +30,10 @@ pub struct Args {
     /// Connections at a time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub connections: u32,
-    /// Connections (crr), exchanges (rr) or megabytes (bulk) to measure, after a tenth of that as warm-up
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: u64,
+    /// Connections (crr), exchanges (rr) or megabytes (bulk) to measure, after a tenth of that as warm-up;
+    /// otherwise a million, or 20,000 megabytes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
     /// 1: both engines on one; 2: one each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
     pub threads: u32,
@@ -44,9 +46,14 @@ pub struct Args {
 }
 
 impl Args {
-    /// Exchanges before measuring.
+    /// What is measured: a few seconds' work, unless it was given.
+    pub fn count(&self) -> u64 {
+        self.count.unwrap_or(if self.profile == Profile::Bulk { 20_000 } else { 1_000_000 })
+    }
+
+    /// What comes before.
     pub fn warm_up(&self) -> u64 {
-        (self.count / 10).max(1)
+        (self.count() / 10).max(1)
     }
 }
 
@@ -94,7 +101,7 @@ fn measure(args: &Args) -> anyhow::Result<Measured> {
     run_for(&mut pair, args.profile, args.warm_up())?;
     let before = Progress::of(&pair.client);
     let start = WallClock::now();
-    run_for(&mut pair, args.profile, args.count)?;
+    run_for(&mut pair, args.profile, args.count())?;
     let seconds = start.elapsed().as_secs_f64();
     let progress = Progress::of(&pair.client).since(&before);
     pair.client.app.check()?;
@@ -151,7 +158,7 @@ mod tests {
     use super::*;
 
     fn args(profile: Profile, threads: u32) -> Args {
-        Args { profile, connections: 4, count: 40, threads, batch: 64, json: None }
+        Args { profile, connections: 4, count: Some(40), threads, batch: 64, json: None }
     }
 
     #[test]

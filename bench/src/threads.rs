@@ -125,7 +125,7 @@ fn ask(
     run_for(&mut side, &mut idle, args, args.warm_up())?;
     let before = Progress::of(&side.host);
     let start = WallClock::now();
-    run_for(&mut side, &mut idle, args, args.count)?;
+    run_for(&mut side, &mut idle, args, args.count())?;
     let seconds = start.elapsed().as_secs_f64();
     let progress = Progress::of(&side.host).since(&before);
     side.host.app.check()?;
