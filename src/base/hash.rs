@@ -1,6 +1,8 @@
 //! The keyed hash behind flow tables, ISNs and timestamp offsets.
 #![forbid(unsafe_code)]
 
+use core::net::Ipv6Addr;
+
 use super::{AddrPair, FlowKey};
 
 /// A 128-bit secret drawn at start; whoever does not know it cannot build collisions or guess ISNs.
@@ -22,7 +24,7 @@ impl HashKey {
     }
 
     /// SipHash-1-3 of the four-tuple: local address, remote address, local port, remote port, as on the wire.
-    #[inline]
+    #[inline(always)]
     pub fn flow(&self, key: &FlowKey) -> u64 {
         let ports = u64::from(key.local_port.to_be()) | u64::from(key.remote_port.to_be()) << 16;
         match key.addrs {
@@ -31,18 +33,21 @@ impl HashKey {
                     (u32::from_le_bytes(local.octets()), u32::from_le_bytes(remote.octets()));
                 self.sip([u64::from(local) | u64::from(remote) << 32], ports, 12)
             }
-            AddrPair::V6 { local, remote } => {
-                let ([a, b], [c, d]) = (halves(local.octets()), halves(remote.octets()));
-                self.sip([a, b, c, d], ports, 36)
-            }
+            AddrPair::V6 { local, remote } => self.wide(local, remote, ports),
         }
+    }
+
+    #[inline(never)]
+    fn wide(&self, local: Ipv6Addr, remote: Ipv6Addr, ports: u64) -> u64 {
+        let ([a, b], [c, d]) = (halves(local.octets()), halves(remote.octets()));
+        self.sip([a, b, c, d], ports, 36)
     }
 
     /// SipHash-1-3 of whole words and a `tail` of less than a word, `len` octets in all.
     ///
     /// Written out here because it is called for every frame, and every length is known when this is compiled:
     /// some 90 instructions, where a hasher for any input takes 150.
-    #[inline]
+    #[inline(always)]
     const fn sip<const N: usize>(&self, words: [u64; N], tail: u64, len: u64) -> u64 {
         let mut state = Sip {
             v0: self.k0 ^ 0x736f_6d65_7073_6575,
@@ -68,19 +73,19 @@ struct Sip {
 }
 
 impl Sip {
-    #[inline]
+    #[inline(always)]
     const fn absorb(self, word: u64) -> Self {
         let mixed = Self { v3: self.v3 ^ word, ..self }.round();
         Self { v0: mixed.v0 ^ word, ..mixed }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn finish(self) -> u64 {
         let Self { v0, v1, v2, v3 } = Self { v2: self.v2 ^ 0xff, ..self }.round().round().round();
         v0 ^ v1 ^ v2 ^ v3
     }
 
-    #[inline]
+    #[inline(always)]
     const fn round(self) -> Self {
         let Self { mut v0, mut v1, mut v2, mut v3 } = self;
         v0 = v0.wrapping_add(v1);

@@ -36,7 +36,8 @@ pub(super) fn write(
     out: &Outgoing,
     text: Option<Text<'_>>,
 ) -> usize {
-    let tcp_len = tcp::HEADER_LEN + out.options.len() + out.text_len as usize;
+    let options_len = out.options.len();
+    let tcp_len = tcp::HEADER_LEN + options_len + out.text_len as usize;
     let network = match (key.addrs, frame.first_chunk_mut()) {
         // Nearly every frame: with an array the compiler knows where each header lies.
         (AddrPair::V4 { local, remote }, Some(head)) if path.link.vlan.is_none() => {
@@ -44,13 +45,18 @@ pub(super) fn write(
         }
         _ => write_network(frame, ours, path, key, tcp_len),
     };
-    write_segment(&mut frame[network..network + tcp_len], key, out, text);
+    write_segment(&mut frame[network..network + tcp_len], options_len, key, out, text);
     network + tcp_len
 }
 
-fn write_segment(segment: &mut [u8], key: &FlowKey, out: &Outgoing, text: Option<Text<'_>>) {
+fn write_segment(
+    segment: &mut [u8],
+    options_len: usize,
+    key: &FlowKey,
+    out: &Outgoing,
+    text: Option<Text<'_>>,
+) {
     let tcp_len = segment.len();
-    let options_len = out.options.len();
     let (header, rest) =
         segment.split_first_chunk_mut::<{ tcp::HEADER_LEN }>().expect("a segment has a header");
     let (options, room) = rest.split_at_mut(options_len);

@@ -100,7 +100,7 @@ mod tests {
             urg: 3,
         };
         tcp::emit(&mut frame[TCP..], &fields, options.len());
-        options.emit(&mut frame[HEADERS..]);
+        options.emit(&mut frame[HEADERS..][..options.len()]);
         frame[HEADERS + options.len()..].copy_from_slice(text);
         let mut sum =
             checksum::pseudo_header(&AddrPair::V4 { local: dst, remote: src }, PROTOCOL_TCP, tcp_len);

@@ -211,7 +211,7 @@ impl Tcb {
             // RFC 9293 MUST-61: the last segment of what is queued is pushed.
             ctl |= Control::PSH;
         }
-        Outgoing { text_offset, text_len: len, ..self.with_ack_and_text(seq, ctl, len, env) }
+        self.with_ack_and_text(seq, ctl, text_offset, len, env)
     }
 
     /// A segment of old text asks whether the peer is still there (RFC 9293 §3.8.4).
@@ -235,12 +235,19 @@ impl Tcb {
     }
 
     fn with_ack(&mut self, seq: Seq, ctl: Control, env: &mut Env<'_>) -> Outgoing {
-        self.with_ack_and_text(seq, ctl, 0, env)
+        self.with_ack_and_text(seq, ctl, 0, 0, env)
     }
 
     /// A segment that carries RCV.NXT, RCV.WND, the options of every segment after the handshake, and SACK
-    /// blocks as far as `text` octets leave room for them: SMSS does not allow for those (MUST-16).
-    fn with_ack_and_text(&mut self, seq: Seq, ctl: Control, text: u32, env: &mut Env<'_>) -> Outgoing {
+    /// blocks as far as `text_len` octets leave room for them: SMSS does not allow for those (MUST-16).
+    fn with_ack_and_text(
+        &mut self,
+        seq: Seq,
+        ctl: Control,
+        text_offset: u32,
+        text_len: u32,
+        env: &mut Env<'_>,
+    ) -> Outgoing {
         self.acked_with(self.rcv.nxt, ctl);
         self.open_window(env.shared);
         let mut options = TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() };
@@ -249,11 +256,11 @@ impl Tcb {
             && let Some(cold) = self.cold(env.shared)
         {
             let most = if self.flags.any(Flags::STAMPS) { 3 } else { 4 };
-            let room = u32::from(self.snd.mss).saturating_sub(text).saturating_sub(4) / 8;
+            let room = u32::from(self.snd.mss).saturating_sub(text_len).saturating_sub(4) / 8;
             options.sack = cold.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most.min(room as usize));
         }
         let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
-        Outgoing { wnd, options, ..Outgoing::bare(seq, self.rcv.nxt, ctl) }
+        Outgoing { seq, ack: self.rcv.nxt, ctl, wnd, options, text_offset, text_len }
     }
 
     /// Every segment with ACK answers whatever acknowledgment was owed.

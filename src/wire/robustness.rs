@@ -41,7 +41,7 @@ fn segment() -> Vec<u8> {
     };
     let mut out = vec![0; 60];
     tcp::emit(&mut out, &fields, options.len());
-    options.emit(&mut out[tcp::HEADER_LEN..]);
+    options.emit(&mut out[tcp::HEADER_LEN..][..options.len()]);
     out.truncate(tcp::HEADER_LEN + options.len());
     out.extend(b"GET / HTTP/1.1");
     out
@@ -142,7 +142,7 @@ fn read_as_options(octets: &[u8]) {
     let options = TcpOptions::parse(octets);
     assert_eq!(TcpOptions::timestamps(octets), options.timestamps);
     let mut out = [0; tcp::OPTIONS_LEN_MAX];
-    options.emit(&mut out);
+    options.emit(&mut out[..options.len()]);
     let again = TcpOptions::parse(&out[..options.len()]);
     assert_eq!(TcpOptions { sack: options.sack, ..again }, options);
     assert!(options.sack.as_slice().starts_with(again.sack.as_slice()));

@@ -165,16 +165,17 @@ impl TcpOptions {
     ///
     /// # Panics
     ///
-    /// If `out` is shorter than [`TcpOptions::len`].
+    /// If the length of `out` is not [`TcpOptions::len`].
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> Sum {
+        // Only SACK-permitted with timestamps is as long.
         match self.timestamps {
-            Some(Timestamps { val, ecr }) if self.is_plain() => {
+            Some(Timestamps { val, ecr }) if out.len() == ALIGNED_TIMESTAMPS_LEN && !self.sack_permitted => {
                 let words = [u32::from_ne_bytes(ALIGNED_TIMESTAMPS), val.to_be(), ecr.to_be()];
                 words.write_to_prefix(out).expect("the caller leaves room for the options");
                 Sum::of_words(words)
             }
-            None if self.is_plain() => Sum::new(),
+            None if out.is_empty() => Sum::new(),
             _ => self.emit_each(out),
         }
     }
@@ -338,7 +339,8 @@ mod tests {
 
     fn emitted(options: &TcpOptions) -> Vec<u8> {
         let mut out = [0xaa; 44];
-        let (len, sum) = (options.len(), options.emit(&mut out));
+        let len = options.len();
+        let sum = options.emit(&mut out[..len]);
         let mut want = Sum::new();
         want.add(&out[..len]);
         assert_eq!(sum.finish(), want.finish(), "{options:?}");

@@ -53,7 +53,7 @@ impl Lent {
     }
 
     /// The TCB of a half-open connection.
-    pub fn to_tcb(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
+    pub fn opened(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
         let settings = self.settings(options);
         half.to_tcb(&opening(iss, self.now), settings, &self.env())
     }
@@ -161,7 +161,7 @@ impl Host {
         adjust(&mut config, &mut options);
         Self::new(config, |lent| {
             let half = HalfOpen::new(&syn.segment(), ISS, lent.now);
-            lent.to_tcb(&half, Seq::new(0), &options)
+            lent.opened(&half, Seq::new(0), &options)
         })
     }
 
