@@ -49,10 +49,14 @@ impl Tcb {
     /// behind it; then the FIN, if it is next (eighth step, second half).
     ///
     /// Returns whether the peer's FIN was taken now.
+    #[inline]
     pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
-        if self.closed.is_some() {
-            return false;
-        }
+        let waits = Flags::FIN_NEXT | Flags::ATTACHED;
+        let nothing = (text.is_empty() && !self.flags.any(waits)) || self.closed.is_some();
+        !nothing && self.accept(text, consumed, env)
+    }
+
+    fn accept(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
         let end = self.rcv.nxt + u32::try_from(text.len()).expect("a packet's text");
         let mut fin = self.flags.take(Flags::FIN_NEXT);
         if !text.is_empty() {
@@ -63,11 +67,11 @@ impl Tcb {
         }
         if self.flags.any(Flags::ATTACHED) {
             fin |= self.reach_noted_fin(env);
-        }
-        if self.flags.any(Flags::READER_GONE) && self.flags.any(Flags::UNREAD) {
-            // The user closed while this text was offered to it, and left some (SHLD-3).
-            self.abort(env.counters);
-            return false;
+            if self.flags.any(Flags::READER_GONE) && self.flags.any(Flags::UNREAD) {
+                // The user closed while this text was offered to it, and left some (SHLD-3).
+                self.abort(env.counters);
+                return false;
+            }
         }
         if !fin || !self.state.may_receive() {
             return false;
