@@ -5,6 +5,7 @@ mod child;
 mod compare;
 mod engine;
 mod environment;
+mod instructions;
 mod memory;
 mod pair;
 mod peer;
@@ -33,6 +34,8 @@ enum Command {
     Engine(engine::Args),
     /// Short connections against smoltcp and the kernel's loopback, with ratios
     Compare(compare::Args),
+    /// Instructions of a connection, a request and a segment, and whether they grew
+    Instructions(instructions::Args),
     /// Resident memory of an idle connection, a half-open one, and a TIME-WAIT record
     Memory(memory::Args),
     /// Cost of a segment with 1,000 to 10,000,000 connections open and traffic on all of them
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Engine(args) => engine::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Wheel(args) => wheel::run(&args),
