@@ -1,4 +1,4 @@
-//! The Internet checksum (RFC 1071): short runs in 64-bit words with carry, long ones in vectors.
+//! The Internet checksum (RFC 1071): in 64-bit words with carry.
 #![forbid(unsafe_code)]
 
 use crate::base::AddrPair;
@@ -50,24 +50,23 @@ impl Sum {
         self.take(with_carry(sum, last_word(tail)), octets.len());
     }
 
-    /// Copies `src` to `dst` and adds it, in one pass over memory.
+    /// Copies `src` to `dst` and adds it.
     ///
     /// # Panics
     ///
     /// If the two differ in length.
     #[inline]
     pub fn copy(&mut self, dst: &mut [u8], src: &[u8]) {
-        assert_eq!(dst.len(), src.len(), "both ends of a copy have one length");
-        let (to_blocks, to_rest) = dst.as_chunks_mut::<BLOCK>();
-        let (blocks, rest) = src.as_chunks::<BLOCK>();
-        let mut lanes = Lanes::default();
-        for (to, block) in to_blocks.iter_mut().zip(blocks) {
-            *to = *block;
-            lanes.add(block);
+        /// From here on vectors copy faster, though what they copied is then read again, from the nearest cache.
+        const LONG: usize = 128;
+        if src.len() >= LONG {
+            dst.copy_from_slice(src);
+            return self.add(dst);
         }
-        let (to_words, to_tail) = to_rest.as_chunks_mut::<8>();
-        let (words, tail) = rest.as_chunks::<8>();
-        let mut sum = lanes.sum();
+        assert_eq!(dst.len(), src.len(), "both ends of a copy have one length");
+        let (to_words, to_tail) = dst.as_chunks_mut::<8>();
+        let (words, tail) = src.as_chunks::<8>();
+        let mut sum = 0;
         for (to, word) in to_words.iter_mut().zip(words) {
             *to = *word;
             sum = with_carry(sum, u64::from_ne_bytes(*word));
@@ -101,27 +100,29 @@ impl Sum {
     }
 }
 
-/// Octets that are added several words at a time.
-const BLOCK: usize = 128;
+/// Octets that are added in one step of a loop.
+const BLOCK: usize = 32;
 
-/// Sums of every eighth 32-bit word, side by side so that the compiler adds them in vectors.
+/// Two sums side by side of 64-bit words. What overflows is kept above them, not brought round at once, so that
+/// no addition waits for another.
 #[derive(Default)]
-struct Lanes([u64; 8]);
+struct Lanes(u128, u128);
 
 impl Lanes {
     #[inline]
     fn add(&mut self, block: &[u8; BLOCK]) {
-        for words in block.as_chunks::<32>().0 {
-            for (lane, word) in self.0.iter_mut().zip(words.as_chunks::<4>().0) {
-                *lane += u64::from(u32::from_ne_bytes(*word));
-            }
-        }
+        let [a, b, c, d]: [[u8; 8]; 4] = zerocopy::transmute!(*block);
+        self.0 += u128::from(u64::from_ne_bytes(a));
+        self.1 += u128::from(u64::from_ne_bytes(b));
+        self.0 += u128::from(u64::from_ne_bytes(c));
+        self.1 += u128::from(u64::from_ne_bytes(d));
     }
 
-    /// Less than 2^63, since a packet is shorter than 2^16 octets.
     #[inline]
-    fn sum(&self) -> u64 {
-        self.0.iter().sum()
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a number")]
+    const fn sum(&self) -> u64 {
+        let sum = self.0 + self.1;
+        with_carry(sum as u64, (sum >> 64) as u64)
     }
 }
 
