@@ -304,7 +304,12 @@ impl Core {
             announced: true,
         });
         let id = id.ok_or(ConnectError::TableFull)?;
-        self.table.insert(hash, Found::Flow(id.index()).to_value());
+        if !self.table.insert(hash, Found::Flow(id.index()).to_value()) {
+            // As good as never: no room within reach of its place, though elsewhere there is.
+            self.shared.settings.release(settings);
+            self.flows.remove(id.index());
+            return Err(ConnectError::TableFull);
+        }
         self.counters.add(Counter::ActiveOpens);
         self.mark_ready(id.index());
         Ok(id)
