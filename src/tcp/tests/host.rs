@@ -46,16 +46,20 @@ impl Lent {
         self.shared.settings.intern(options).expect("there is room")
     }
 
+    pub fn opening(&self, iss: Seq) -> Opening {
+        Opening { timestamp_offset: STAMP_OFFSET, ..opening(iss, self.now) }
+    }
+
     /// An active open.
     pub fn active_open(&mut self, iss: Seq, options: &FlowOptions) -> Tcb {
         let settings = self.settings(options);
-        Tcb::active_open(&opening(iss, self.now), options, settings, &self.shared, &self.config)
+        Tcb::active_open(&self.opening(iss), options, settings, &self.shared, &self.config)
     }
 
     /// The TCB of a half-open connection.
     pub fn opened(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
         let settings = self.settings(options);
-        half.to_tcb(&opening(iss, self.now), settings, &self.env())
+        half.to_tcb(&self.opening(iss), settings, &self.env())
     }
 }
 
@@ -88,6 +92,11 @@ pub struct Host {
     next: u32,
 }
 
+/// Micro- and milliseconds modulo 2^32 begin anew 2.5 s after scenarios begin, in the middle of most.
+const START: Instant = Instant::from_millis((1 << 32) - 2_500);
+/// With it the first TSval is 12,000.
+pub const STAMP_OFFSET: u32 = 14_500;
+
 pub fn config() -> TcpConfig {
     TcpConfig { timestamps: false, sack: false, window_scale: false, ..TcpConfig::default() }
 }
@@ -99,7 +108,7 @@ pub fn opening(iss: Seq, now: Instant) -> Opening {
 impl Host {
     pub fn new(config: TcpConfig, make: impl FnOnce(&mut Lent) -> Tcb) -> Self {
         let mut lent = Lent {
-            now: Instant::from_millis(5_000),
+            now: START,
             config,
             send: ChunkPool::new(2_048, 512),
             recv: RecvPools::new(2_048, 512, 4),

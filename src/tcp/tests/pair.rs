@@ -6,7 +6,7 @@ use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
-use super::host::{Host, config, opening};
+use super::host::{Host, STAMP_OFFSET, config};
 use super::segments::{IRS, ISS, Sent};
 use crate::base::{Instant, Seq};
 use crate::tcp::{CloseReason, FlowOptions, HalfOpen, State, TcpConfig, TimeWait, TimeWaitVerdict};
@@ -183,7 +183,7 @@ impl Pair {
         let end = &mut self.ends[which];
         let Some((half, sent_at)) = &mut end.half else { return };
         *sent_at = self.now;
-        let out = half.syn_ack(&opening(ISNS[which], self.now), &end.options, &end.host.lent.config);
+        let out = half.syn_ack(&end.host.lent.opening(ISNS[which]), &end.options, &end.host.lent.config);
         self.launch(which, Sent::new(out, vec![]));
     }
 
@@ -194,7 +194,7 @@ impl Pair {
         if let Some(time_wait) = end.time_wait {
             use TimeWaitVerdict::{Ack, Challenge, Restart};
             if matches!(time_wait.on_segment(&seg), Ack | Challenge | Restart) {
-                let out = time_wait.ack(7_000, now);
+                let out = time_wait.ack(STAMP_OFFSET, now);
                 self.launch(to, Sent::new(out, vec![]));
             }
             return;
