@@ -12,7 +12,7 @@ use super::state::Input;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{CloseReason, State};
-use crate::base::{Counter, DropReason, Millis32};
+use crate::base::{Counter, DropReason, Millis32, Seq};
 use crate::wire::Control;
 
 impl Tcb {
@@ -91,8 +91,7 @@ impl Tcb {
         let acked = seg.ack.since(self.snd.una);
         let flight = self.snd.flight();
         let text = acked.min(self.send_buf.len());
-        let cursors = self.cold_mut(env.shared).map(|cold| &mut cold.cursors);
-        self.send_buf.advance(env.send, text, cursors);
+        let freed = if text > 0 { self.send_buf.advance(env.send, text) } else { 0 };
         self.take_rtt_sample(seg, env);
         self.snd.una = seg.ack;
         self.snd.cursor = self.snd.cursor.later(seg.ack);
@@ -101,13 +100,8 @@ impl Tcb {
         self.progress_at = Millis32::ceil(env.now);
 
         let mss = u32::from(self.snd.mss);
-        let mut recovering = false;
-        if let Some(cold) = self.cold_mut(env.shared) {
-            recovering = cold.recovery.is_active();
-            let repair = cold.recovery.on_progress(seg.ack, acked, mss) == Repair::Retransmit;
-            self.flags.put(Flags::REPAIR, repair);
-            self.detach_idle(env.shared);
-        }
+        let recovering =
+            self.flags.any(Flags::ATTACHED) && self.progress_in_recovery(seg.ack, acked, freed, env);
         if !recovering {
             let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
             self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
@@ -121,6 +115,19 @@ impl Tcb {
         if self.snd.fin == Fin::Sent && self.snd.una == self.snd.nxt {
             self.fin_acked(env);
         }
+    }
+
+    /// Whether a loss was being repaired when `acked` octets up to `ack` were acknowledged, and with them the
+    /// send queue moved by `freed` octets of chunks.
+    fn progress_in_recovery(&mut self, ack: Seq, acked: u32, freed: u32, env: &mut Env<'_>) -> bool {
+        let mss = u32::from(self.snd.mss);
+        let Some(cold) = self.cold_mut(env.shared) else { return false };
+        cold.cursors.drop_front(freed);
+        let recovering = cold.recovery.is_active();
+        let repair = cold.recovery.on_progress(ack, acked, mss) == Repair::Retransmit;
+        self.flags.put(Flags::REPAIR, repair);
+        self.detach_idle(env.shared);
+        recovering
     }
 
     /// RFC 5681 §2: a duplicate acknowledgment has no text, no SYN or FIN, the same window, and comes while

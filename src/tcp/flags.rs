@@ -50,6 +50,8 @@ impl Flags {
     pub const UNREAD: Self = Self(1 << 21);
     /// Its `TcbCold` keeps text out of order.
     pub const GAPS: Self = Self(1 << 22);
+    /// Its settings have a user timeout.
+    pub const USER_TIMEOUT: Self = Self(1 << 23);
 
     /// Whether any of `these` holds.
     #[inline]
@@ -78,8 +80,11 @@ impl Flags {
     /// Whether any of `these` held, which hold no more.
     #[inline]
     pub const fn take(&mut self, these: Self) -> bool {
+        // They seldom do, and then nothing is written.
         let held = self.any(these);
-        self.clear(these);
+        if held {
+            self.clear(these);
+        }
         held
     }
 }

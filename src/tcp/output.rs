@@ -276,11 +276,15 @@ impl Tcb {
     /// and forward only by a worthwhile step (RFC 9293 §3.8.6.2.2, MUST-39).
     fn open_window(&mut self, shared: &Shared) {
         let limit = self.recv_limit(shared.settings.get(self.settings));
+        if !self.flags.any(Flags::UNREAD) {
+            self.rcv.edge = self.rcv.edge.later(self.rcv.nxt + limit);
+            return;
+        }
         let unread = self.unread(shared);
         let free = limit.saturating_sub(unread);
         let edge = self.rcv.nxt + free;
         let gain = if self.rcv.edge.before(edge) { edge.since(self.rcv.edge) } else { 0 };
-        if gain >= u32::from(self.rcv.mss).min(limit / 2).max(1) || unread == 0 {
+        if gain >= u32::from(self.rcv.mss).min(limit / 2).max(1) {
             self.rcv.edge = self.rcv.edge.later(edge);
         }
     }
@@ -314,7 +318,8 @@ impl Tcb {
         if self.probes > 0 {
             let backed_off = u64::from(us) << self.probes.min(16);
             us = u32::try_from(backed_off).unwrap_or(u32::MAX).min(PERSIST_MAX_US);
-        } else if let Some(timeout) = env.shared.settings.get(self.settings).user_timeout
+        } else if self.flags.any(Flags::USER_TIMEOUT)
+            && let Some(timeout) = env.shared.settings.get(self.settings).user_timeout
             && self.state.is_synchronized()
             && self.snd.flight() > 0
         {

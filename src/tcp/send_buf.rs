@@ -40,7 +40,7 @@ impl Default for SendCursors {
 
 impl SendCursors {
     /// The queue lost its first `octets` octets, whole chunks.
-    const fn drop_front(&mut self, octets: u32) {
+    pub const fn drop_front(&mut self, octets: u32) {
         self.newest.drop_front(octets);
         self.again.drop_front(octets);
     }
@@ -78,25 +78,23 @@ impl SendBuf {
         taken - rest.len()
     }
 
-    /// Drops the first `n` octets, which the peer acknowledged, and frees their chunks; `cursors` are those of
-    /// this queue, if it has any.
+    /// Drops the first `n` octets, which the peer acknowledged, and frees their chunks; returns by how much that
+    /// moved the chunks that are left, for [`SendCursors::drop_front`].
     ///
     /// # Panics
     ///
     /// When fewer are queued.
-    pub fn advance(&mut self, pool: &mut ChunkPool, n: u32, cursors: Option<&mut SendCursors>) {
+    pub fn advance(&mut self, pool: &mut ChunkPool, n: u32) -> u32 {
         assert!(n <= self.len, "{n} octets acknowledged of {}", self.len);
         if n == self.len {
-            if let Some(cursors) = cursors {
-                *cursors = SendCursors::default();
-            }
-            return self.clear(pool);
+            self.clear(pool);
+            return u32::MAX;
         }
         self.start += n;
         self.len -= n;
         let freed = self.start & !(pool.chunk_len() - 1);
         if freed == 0 {
-            return;
+            return 0;
         }
         self.start -= freed;
         for _ in 0..freed / pool.chunk_len() {
@@ -104,9 +102,7 @@ impl SendBuf {
             pool.free(self.head);
             self.head = next;
         }
-        if let Some(cursors) = cursors {
-            cursors.drop_front(freed);
-        }
+        freed
     }
 
     /// Whether what ends at `end` is not all in the first chunk, so that [`SendBuf::slices`] is quick only with cursors.
@@ -247,7 +243,10 @@ mod tests {
                     }
                     Op::Advance(n) => {
                         let n = n.min(buf.len());
-                        buf.advance(&mut pool, n, cursors.as_mut());
+                        let freed = buf.advance(&mut pool, n);
+                        if let Some(cursors) = &mut cursors {
+                            cursors.drop_front(freed);
+                        }
                         model.drain(..n as usize);
                     }
                     Op::Visit(offset, len) => {

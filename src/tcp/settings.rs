@@ -79,42 +79,59 @@ pub struct SettingsId(u16);
 /// Each different set of settings once, with a count of those who use it.
 #[derive(Debug)]
 pub struct SettingsTable {
-    entries: Vec<(Settings, u32)>,
-    /// The entry asked for last, most likely asked for again.
-    last: u16,
+    entries: Vec<Entry>,
+    /// What was asked for last, most likely asked for again; meaningful while the entry is in use.
+    last: (FlowOptions, SettingsId),
     max: u16,
 }
+
+/// One set, in a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Entry {
+    settings: Settings,
+    users: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64);
 
 impl SettingsTable {
     /// An empty table for at most `max` sets; the only allocation there is.
     pub fn new(max: u16) -> Self {
-        Self { entries: Vec::with_capacity(usize::from(max)), last: 0, max }
+        let last = (FlowOptions::default(), SettingsId(0));
+        Self { entries: Vec::with_capacity(usize::from(max)), last, max }
     }
 
     /// The entry of these settings, which has one user more from now on; `None` when there is no room for it.
     pub fn intern(&mut self, options: &FlowOptions) -> Option<SettingsId> {
+        let (last, id) = &self.last;
+        if last == options
+            && let Some(entry) = self.entries.get_mut(usize::from(id.0))
+            && entry.users > 0
+        {
+            entry.users += 1;
+            return Some(*id);
+        }
+        self.search(options)
+    }
+
+    fn search(&mut self, options: &FlowOptions) -> Option<SettingsId> {
         let settings = Settings::new(options);
-        let last = self.entries.get_mut(usize::from(self.last)).filter(|entry| entry.0 == settings);
-        if let Some((_, users)) = last {
-            *users += 1;
-            return Some(SettingsId(self.last));
-        }
         let at = self.place(&settings)?;
-        let users =
-            self.entries.get(at).map_or(0, |&(known, users)| if known == settings { users } else { 0 });
-        let entry = (settings, users + 1);
         match self.entries.get_mut(at) {
-            Some(old) => *old = entry,
-            None => self.entries.push(entry),
+            Some(entry) if entry.settings == settings => entry.users += 1,
+            Some(entry) => *entry = Entry { settings, users: 1 },
+            None => self.entries.push(Entry { settings, users: 1 }),
         }
-        self.last = u16::try_from(at).expect("below the maximum, a u16");
-        Some(SettingsId(self.last))
+        let id = SettingsId(u16::try_from(at).expect("below the maximum, a u16"));
+        self.last = (*options, id);
+        Some(id)
     }
 
     /// Where these settings are, or can be put.
     fn place(&self, settings: &Settings) -> Option<usize> {
-        let known = self.entries.iter().position(|(known, _)| known == settings);
-        let unused = || self.entries.iter().position(|&(_, users)| users == 0);
+        let known = self.entries.iter().position(|entry| entry.settings == *settings);
+        let unused = || self.entries.iter().position(|entry| entry.users == 0);
         let fresh = Some(self.entries.len()).filter(|&len| len < usize::from(self.max));
         known.or_else(unused).or(fresh)
     }
@@ -122,24 +139,24 @@ impl SettingsTable {
     /// One user more.
     #[inline]
     pub fn hold(&mut self, id: SettingsId) {
-        self.entries[usize::from(id.0)].1 += 1;
+        self.entries[usize::from(id.0)].users += 1;
     }
 
     /// One user less.
     #[inline]
     pub fn release(&mut self, id: SettingsId) {
-        self.entries[usize::from(id.0)].1 -= 1;
+        self.entries[usize::from(id.0)].users -= 1;
     }
 
     /// The settings of an entry in use.
     #[inline]
     pub fn get(&self, id: SettingsId) -> &Settings {
-        &self.entries[usize::from(id.0)].0
+        &self.entries[usize::from(id.0)].settings
     }
 
     /// How many users there are, all sets together.
     pub fn users(&self) -> u64 {
-        self.entries.iter().map(|&(_, users)| u64::from(users)).sum()
+        self.entries.iter().map(|entry| u64::from(entry.users)).sum()
     }
 }
 

@@ -228,6 +228,7 @@ impl Tcb {
         flags.put(Flags::SACK, config.sack);
         flags.put(Flags::STAMPS, config.timestamps);
         flags.put(Flags::NAGLE, settings.nagle);
+        flags.put(Flags::USER_TIMEOUT, settings.user_timeout.is_some());
         Self {
             rcv: Rcv { shift, mss: opening.mss_default, ..Rcv::default() },
             snd: Snd { una: iss, nxt: iss, cursor: iss, mss: opening.mss, ..Snd::default() },

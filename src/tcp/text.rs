@@ -50,7 +50,8 @@ impl Tcb {
     ///
     /// Returns whether the peer's FIN was taken now.
     pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
-        if self.closed.is_some() {
+        let waits = Flags::FIN_NEXT | Flags::ATTACHED;
+        if (text.is_empty() && !self.flags.any(waits)) || self.closed.is_some() {
             return false;
         }
         let end = self.rcv.nxt + u32::try_from(text.len()).expect("a packet's text");
@@ -63,11 +64,11 @@ impl Tcb {
         }
         if self.flags.any(Flags::ATTACHED) {
             fin |= self.reach_noted_fin(env);
-        }
-        if self.flags.any(Flags::READER_GONE) && self.flags.any(Flags::UNREAD) {
-            // The user closed while this text was offered to it, and left some (SHLD-3).
-            self.abort(env.counters);
-            return false;
+            if self.flags.any(Flags::READER_GONE) && self.flags.any(Flags::UNREAD) {
+                // The user closed while this text was offered to it, and left some (SHLD-3).
+                self.abort(env.counters);
+                return false;
+            }
         }
         if !fin || !self.state.may_receive() {
             return false;

@@ -126,23 +126,18 @@ impl Tcb {
     /// none is set.
     #[inline]
     pub fn deadline(&self, now: Instant) -> Instant {
-        let mut us = u32::MAX;
-        if self.is_set(Timer::Retransmit) {
-            us = self.fast_timers.retransmit.ahead(now);
+        let mut first = Instant::NEVER;
+        if self.flags.any(Flags::RETRANSMIT_SET | Flags::DELAYED_ACK_SET) {
+            let FastTimers { retransmit, delayed_ack } = self.fast_timers;
+            let retransmit = if self.is_set(Timer::Retransmit) { retransmit.ahead(now) } else { u32::MAX };
+            let delayed_ack = if self.is_set(Timer::DelayedAck) { delayed_ack.ahead(now) } else { u32::MAX };
+            let us = retransmit.min(delayed_ack);
+            first = Instant::from_micros(now.as_micros() + u64::from(us));
         }
-        if self.is_set(Timer::DelayedAck) {
-            us = us.min(self.fast_timers.delayed_ack.ahead(now));
-        }
-        // No timer in microseconds is so far away.
-        let fast = if us == u32::MAX {
-            Instant::NEVER
-        } else {
-            Instant::from_micros(now.as_micros() + u64::from(us))
-        };
         if self.flags.any(Flags::IDLE_SET | Flags::USER_SET | Flags::APP_SET) {
-            return fast.min(self.slow_deadline(now));
+            first = first.min(self.slow_deadline(now));
         }
-        fast
+        first
     }
 
     fn slow_deadline(&self, now: Instant) -> Instant {
