@@ -163,6 +163,7 @@ impl Engine {
     }
 
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
+    #[inline]
     fn arm(&mut self, index: u32) {
         let Core { flows, wheel, now, .. } = &mut self.core;
         let deadline = flows.at(index).tcb.deadline(*now);

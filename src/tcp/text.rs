@@ -49,11 +49,14 @@ impl Tcb {
     /// behind it; then the FIN, if it is next (eighth step, second half).
     ///
     /// Returns whether the peer's FIN was taken now.
+    #[inline]
     pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
         let waits = Flags::FIN_NEXT | Flags::ATTACHED;
-        if (text.is_empty() && !self.flags.any(waits)) || self.closed.is_some() {
-            return false;
-        }
+        let nothing = (text.is_empty() && !self.flags.any(waits)) || self.closed.is_some();
+        !nothing && self.accept(text, consumed, env)
+    }
+
+    fn accept(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
         let end = self.rcv.nxt + u32::try_from(text.len()).expect("a packet's text");
         let mut fin = self.flags.take(Flags::FIN_NEXT);
         if !text.is_empty() {

@@ -142,10 +142,10 @@ impl Tcb {
 
     fn slow_deadline(&self, now: Instant) -> Instant {
         let SlowTimers { idle, user, app } = self.slow_timers;
-        let all = [(Timer::Idle, idle), (Timer::User, user), (Timer::App, app)];
-        let left = all.into_iter().filter(|&(timer, _)| self.is_set(timer)).map(|(_, at)| at.ahead(now));
-        let first = left.min().map_or(u64::MAX, |ms| now.as_millis() + u64::from(ms));
-        Instant::ZERO + Duration::from_millis(first)
+        let left = |timer, at: Millis32| if self.is_set(timer) { at.ahead(now) } else { u32::MAX };
+        let first = left(Timer::Idle, idle).min(left(Timer::User, user)).min(left(Timer::App, app));
+        // Of those that are set none is so far away.
+        Instant::from_millis(now.as_millis() + u64::from(first))
     }
 }
 
