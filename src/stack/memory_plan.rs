@@ -8,7 +8,7 @@ use super::keys::WideAddrs;
 use super::limits::Limits;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::tcp::RecvPools;
+use crate::tcp::{RecvPools, SettingsTable, Shared};
 
 /// One table of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct PlanItem {
 /// as the system gives out zeroed memory only when it is touched, which Linux does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    items: [PlanItem; 10],
+    items: [PlanItem; 12],
 }
 
 impl MemoryPlan {
@@ -50,6 +50,8 @@ impl MemoryPlan {
             item("chunks of send buffers", send, send as u64 * chunk),
             item("chunks of receive buffers", recv, recv as u64 * chunk),
             item("reassembly queues", limits.reassembly_max, RecvPools::queue_octets(limits.reassembly_max)),
+            item("records of busy connections", limits.busy_max, Shared::record_octets(limits.busy_max)),
+            item("sets of options", limits.options_max as u32, SettingsTable::octets(limits.options_max)),
         ];
         Self { items }
     }
@@ -96,6 +98,7 @@ impl Limits {
             send_chunks: part(self.send_chunks),
             recv_chunks: part(self.recv_chunks),
             reassembly_max: part(self.reassembly_max),
+            busy_max: part(self.busy_max),
             ..*self
         }
     }

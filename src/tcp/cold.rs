@@ -25,6 +25,11 @@ impl Shared {
     pub fn new(settings: u16, cold: u32) -> Self {
         Self { settings: SettingsTable::new(settings), cold: Slab::with_capacity(cold) }
     }
+
+    /// Octets of as many records.
+    pub const fn record_octets(cold: u32) -> u64 {
+        Slab::<TcbCold>::octets(cold)
+    }
 }
 
 /// The part of a TCB that is attached while it is in use.
@@ -43,6 +48,8 @@ pub struct TcbCold {
     /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
     pub(super) offered: u32,
 }
+
+const _: () = assert!(size_of::<TcbCold>() <= 96);
 
 impl Tcb {
     /// What is attached, if anything is.

@@ -102,6 +102,11 @@ impl SettingsTable {
         Self { entries: Vec::with_capacity(usize::from(max)), last, max }
     }
 
+    /// Octets of a table for `max` sets.
+    pub const fn octets(max: u16) -> u64 {
+        max as u64 * size_of::<Entry>() as u64
+    }
+
     /// The entry of these settings, which has one user more from now on; `None` when there is no room for it.
     pub fn intern(&mut self, options: &FlowOptions) -> Option<SettingsId> {
         let (last, id) = &self.last;

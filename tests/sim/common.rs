@@ -329,6 +329,7 @@ pub fn assert_nothing_left<A: App>(net: &SimNet<A>, hosts: usize) {
         assert_eq!(engine.half_open_count(), 0, "host {host}: half-open");
         assert_eq!(engine.time_wait_count(), 0, "host {host}: TIME-WAIT");
         assert_eq!(engine.chunks_in_use(), (0, 0), "host {host}: chunks");
+        assert_eq!(engine.busy_count(), 0, "host {host}: attached records");
         assert_eq!(engine.probe_histogram(), [0; 16], "host {host}: the flow table");
     }
 }

@@ -51,6 +51,15 @@ fn echo() -> Script {
     })
 }
 
+/// Greets on `count` connections, and leaves them open.
+fn greeter_to(count: u32) -> Script {
+    greeter().then(move |cx| {
+        for _ in 0..count {
+            cx.connect(&connect(v4(2), 80)).expect("a connection");
+        }
+    })
+}
+
 fn started(client: Script, server: Script) -> SimNet<Script> {
     let mut net = pair(1, client, server, CLEAN);
     net.capture();
@@ -64,6 +73,18 @@ fn counted(net: &SimNet<Script>, host: usize, counter: Counter) -> u64 {
 
 fn dropped(net: &SimNet<Script>, host: usize, reason: DropReason) -> u64 {
     net.host(host).engine.counters().drops(reason)
+}
+
+#[test]
+fn idle_established_connections_hold_no_chunk_and_no_record() {
+    let mut net = started(greeter_to(16), serve(echo(), |listen| listen));
+    run(&mut net, 5);
+    for host in 0..2 {
+        let engine = &net.host(host).engine;
+        assert_eq!((engine.flow_count(), engine.half_open_count()), (16, 0));
+        assert_eq!((engine.chunks_in_use(), engine.busy_count()), ((0, 0), 0), "host {host}");
+    }
+    assert_eq!(net.host(0).app.text(), b"hello".repeat(16), "each had text both ways");
 }
 
 #[test]

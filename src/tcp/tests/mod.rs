@@ -3,6 +3,7 @@
 
 mod arrives;
 mod close;
+mod cold;
 mod handshake;
 pub(super) mod host;
 mod icmp;
