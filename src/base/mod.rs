@@ -28,4 +28,4 @@ pub use hash::HashKey;
 pub use rng::Rng;
 pub use seq::Seq;
 pub use slab::{Slab, Slot};
-pub use time::{Instant, Micros32, Millis32};
+pub use time::{Clock, Instant, Micros32, Millis32, Reading};

@@ -7,7 +7,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::segments::{IRS, ISS, Seg, Sent, a, octet, s, sa};
-use crate::base::{Counter, Counters, DropReason, Instant, Seq};
+use crate::base::{Clock, Counter, Counters, DropReason, Instant, Seq};
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
@@ -20,6 +20,7 @@ use crate::tcp::{
 #[derive(Debug)]
 pub struct Lent {
     pub now: Instant,
+    clock: Clock,
     pub config: TcpConfig,
     pub send: ChunkPool,
     pub recv: RecvPools,
@@ -30,8 +31,9 @@ pub struct Lent {
 
 impl Lent {
     pub fn env(&mut self) -> Env<'_> {
+        self.clock = Clock::new(self.now);
         Env {
-            now: self.now,
+            now: &self.clock,
             config: &self.config,
             send: &mut self.send,
             recv: &mut self.recv,
@@ -109,6 +111,7 @@ impl Host {
     pub fn new(config: TcpConfig, make: impl FnOnce(&mut Lent) -> Tcb) -> Self {
         let mut lent = Lent {
             now: START,
+            clock: Clock::new(START),
             config,
             send: ChunkPool::new(2_048, 512),
             recv: RecvPools::new(2_048, 512, 4),
