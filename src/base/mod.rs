@@ -27,5 +27,5 @@ pub use flow::{AddrPair, FlowId, FlowKey};
 pub use hash::HashKey;
 pub use rng::Rng;
 pub use seq::Seq;
-pub use slab::Slab;
-pub use time::{Instant, Micros32, Millis32};
+pub use slab::{Slab, Slot};
+pub use time::{Clock, Instant, Micros32, Millis32, Reading};

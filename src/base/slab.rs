@@ -3,32 +3,40 @@
 
 use alloc::vec::Vec;
 
-/// Up to `capacity` records, side by side and with nothing between them.
+/// The end of the list of free slots.
+const NONE: u32 = u32::MAX;
+
+/// A record that has room for the number of another slot while it is not in use.
+pub trait Slot {
+    /// Keeps `next`, in the place of something that means nothing in a record that is not in use.
+    fn set_next_free(&mut self, next: u32);
+    /// What was kept last.
+    fn next_free(&self) -> u32;
+}
+
+/// Up to `capacity` records, side by side and with nothing between them or beside them.
 ///
 /// The slot freed last is used first, while it is in the cache. A slot's memory is not touched before its
-/// first use. Which slots are in use the owner knows: a record that was given back stays what it was until
-/// it is overwritten, so that giving it back touches no memory but the list of free slots.
+/// first use. Which slots are in use the owner knows: but for [`Slot::set_next_free`] a record that was given
+/// back stays what it was until it is overwritten.
 #[derive(Debug)]
 pub struct Slab<T> {
     entries: Vec<T>,
-    /// Slots that were in use and are not; the last is used first.
-    free: Vec<u32>,
+    /// The first of the slots that were in use and are not, or [`NONE`].
+    free: u32,
+    len: u32,
     capacity: u32,
 }
 
-impl<T> Slab<T> {
+impl<T: Slot> Slab<T> {
     /// An empty slab; the only allocation there is.
     pub fn with_capacity(capacity: u32) -> Self {
-        Self {
-            entries: Vec::with_capacity(capacity as usize),
-            free: Vec::with_capacity(capacity as usize),
-            capacity,
-        }
+        Self { entries: Vec::with_capacity(capacity as usize), free: NONE, len: 0, capacity }
     }
 
-    /// Octets that a slab of this capacity takes once every slot was used and given back.
+    /// Octets that a slab of this capacity takes once every slot was used.
     pub const fn octets(capacity: u32) -> u64 {
-        capacity as u64 * (size_of::<T>() + size_of::<u32>()) as u64
+        capacity as u64 * size_of::<T>() as u64
     }
 
     /// Stores `value` and says where; `None`, and the value is dropped, when the slab is full.
@@ -39,8 +47,10 @@ impl<T> Slab<T> {
     /// Stores what `make` makes of the slot's last record, if it ever had one; `None` when the slab is full.
     #[inline]
     pub fn insert_with(&mut self, make: impl FnOnce(Option<&T>) -> T) -> Option<u32> {
-        if let Some(index) = self.free.pop() {
-            let entry = &mut self.entries[index as usize];
+        let index = self.free;
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            self.free = entry.next_free();
+            self.len += 1;
             *entry = make(Some(entry));
             return Some(index);
         }
@@ -49,14 +59,16 @@ impl<T> Slab<T> {
             return None;
         }
         self.entries.push(make(None));
+        self.len += 1;
         Some(index)
     }
 
     /// Gives slot `index` back, which is in use.
     #[inline]
     pub fn remove(&mut self, index: u32) {
-        debug_assert!(index < self.touched() && self.free.len() < self.entries.len(), "slot {index}");
-        self.free.push(index);
+        self.entries[index as usize].set_next_free(self.free);
+        self.free = index;
+        self.len -= 1;
     }
 
     /// The record in slot `index`, which may have been given back; `None` where there never was one.
@@ -72,9 +84,8 @@ impl<T> Slab<T> {
     }
 
     /// How many records are in use.
-    #[expect(clippy::cast_possible_truncation, reason = "no more are free than the capacity, a u32")]
     pub const fn len(&self) -> u32 {
-        self.touched() - self.free.len() as u32
+        self.len
     }
 
     /// Whether there are none.
@@ -108,6 +119,24 @@ mod tests {
 
     const CAPACITY: u32 = 6;
 
+    /// What is stored, and the number of another slot.
+    #[derive(Clone, Copy, Debug)]
+    struct Record(usize, u32);
+
+    impl Slot for Record {
+        fn set_next_free(&mut self, next: u32) {
+            self.1 = next;
+        }
+
+        fn next_free(&self) -> u32 {
+            self.1
+        }
+    }
+
+    fn value_of(record: Option<&Record>) -> Option<usize> {
+        record.map(|record| record.0)
+    }
+
     proptest! {
         #[test]
         fn a_slot_has_one_record_and_keeps_it_until_the_next(
@@ -119,7 +148,7 @@ mod tests {
             for (value, (insert, pick)) in ops.into_iter().enumerate() {
                 if insert {
                     let mut before = None;
-                    let index = slab.insert_with(|old| { before = old.copied(); value });
+                    let index = slab.insert_with(|old| { before = value_of(old); Record(value, 7) });
                     prop_assert_eq!(index.is_some(), live.len() < CAPACITY as usize);
                     if let Some(index) = index {
                         prop_assert_eq!(before, last.insert(index, value));
@@ -131,10 +160,10 @@ mod tests {
                     slab.remove(index);
                 }
                 for index in 0..CAPACITY + 2 {
-                    prop_assert_eq!(slab.at(index), last.get(&index));
-                    prop_assert_eq!(slab.at_mut(index).map(|v| *v), last.get(&index).copied());
+                    prop_assert_eq!(value_of(slab.at(index)), last.get(&index).copied());
+                    prop_assert_eq!(value_of(slab.at_mut(index).as_deref()), last.get(&index).copied());
                 }
-                let all: Vec<(u32, usize)> = slab.iter().map(|(index, v)| (index, *v)).collect();
+                let all: Vec<(u32, usize)> = slab.iter().map(|(index, record)| (index, record.0)).collect();
                 prop_assert_eq!(all, last.clone().into_iter().collect::<Vec<_>>());
                 prop_assert_eq!(slab.len() as usize, live.len());
                 prop_assert_eq!(slab.is_empty(), live.is_empty());
@@ -145,11 +174,11 @@ mod tests {
     #[test]
     fn the_slot_freed_last_is_used_first() {
         let mut slab = Slab::with_capacity(3);
-        assert_eq!([slab.insert('a'), slab.insert('b'), slab.insert('c')], [Some(0), Some(1), Some(2)]);
-        assert_eq!(slab.insert('d'), None);
+        let insert = |slab: &mut Slab<Record>, value| slab.insert(Record(value, 0));
+        assert_eq!([0, 1, 2, 3].map(|value| insert(&mut slab, value)), [Some(0), Some(1), Some(2), None]);
         slab.remove(0);
         slab.remove(1);
-        assert_eq!((slab.insert('e'), slab.insert('f'), slab.insert('g')), (Some(1), Some(0), None));
-        assert_eq!(slab.at(1), Some(&'e'));
+        assert_eq!([4, 5, 6].map(|value| insert(&mut slab, value)), [Some(1), Some(0), None]);
+        assert_eq!(value_of(slab.at(1)), Some(4));
     }
 }

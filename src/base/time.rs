@@ -83,6 +83,100 @@ impl Sub<Duration> for Instant {
     }
 }
 
+/// What tells the time: an [`Instant`], or a [`Clock`] that has worked it out already.
+pub trait Reading: Copy {
+    /// The instant.
+    fn instant(self) -> Instant;
+    /// Whole microseconds since the epoch.
+    fn micros(self) -> u64;
+    /// Whole milliseconds since the epoch.
+    fn millis(self) -> u64;
+    /// The first microsecond that is not before it, modulo 2^32.
+    fn micros_up(self) -> Micros32;
+    /// The first millisecond that is not before it, modulo 2^32.
+    fn millis_up(self) -> Millis32;
+}
+
+impl Reading for Instant {
+    #[inline]
+    fn instant(self) -> Instant {
+        self
+    }
+
+    #[inline]
+    fn micros(self) -> u64 {
+        self.as_micros()
+    }
+
+    #[inline]
+    fn millis(self) -> u64 {
+        self.as_millis()
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
+    fn micros_up(self) -> Micros32 {
+        Micros32((self.0.wrapping_add(999) / 1_000) as u32)
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
+    fn millis_up(self) -> Millis32 {
+        Millis32((self.0.wrapping_add(999_999) / 1_000_000) as u32)
+    }
+}
+
+/// An instant for a whole turn, with what follows from it worked out once: each division less counts where
+/// a segment costs a few hundred instructions.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    instant: Instant,
+    micros: u64,
+    millis: u64,
+    micros_up: Micros32,
+    millis_up: Millis32,
+}
+
+impl Clock {
+    /// The clock at `instant`.
+    pub fn new(instant: Instant) -> Self {
+        Self {
+            instant,
+            micros: instant.micros(),
+            millis: instant.millis(),
+            micros_up: instant.micros_up(),
+            millis_up: instant.millis_up(),
+        }
+    }
+}
+
+impl Reading for &Clock {
+    #[inline]
+    fn instant(self) -> Instant {
+        self.instant
+    }
+
+    #[inline]
+    fn micros(self) -> u64 {
+        self.micros
+    }
+
+    #[inline]
+    fn millis(self) -> u64 {
+        self.millis
+    }
+
+    #[inline]
+    fn micros_up(self) -> Micros32 {
+        self.micros_up
+    }
+
+    #[inline]
+    fn millis_up(self) -> Millis32 {
+        self.millis_up
+    }
+}
+
 /// A point in time in microseconds modulo 2^32, for records that have four octets for it.
 ///
 /// As a deadline it lies at most [`Micros32::AHEAD_MAX`] ahead when it is set, and is told from one that has
@@ -96,14 +190,15 @@ impl Micros32 {
 
     /// The last microsecond that `at` has reached.
     #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
-    pub const fn floor(at: Instant) -> Self {
-        Self(at.as_micros() as u32)
+    #[inline]
+    pub fn floor(at: impl Reading) -> Self {
+        Self(at.micros() as u32)
     }
 
     /// The first microsecond that is not before `at`.
-    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
-    pub const fn ceil(at: Instant) -> Self {
-        Self((at.0.wrapping_add(999) / 1_000) as u32)
+    #[inline]
+    pub fn ceil(at: impl Reading) -> Self {
+        at.micros_up()
     }
 
     /// `us` microseconds later.
@@ -112,12 +207,14 @@ impl Micros32 {
     }
 
     /// Microseconds from `self` to `now`, which came less than 71 minutes later.
-    pub const fn elapsed(self, now: Instant) -> u32 {
+    #[inline]
+    pub fn elapsed(self, now: impl Reading) -> u32 {
         Self::floor(now).0.wrapping_sub(self.0)
     }
 
     /// Microseconds from `now` to this deadline; zero when it has passed.
-    pub const fn ahead(self, now: Instant) -> u32 {
+    #[inline]
+    pub fn ahead(self, now: impl Reading) -> u32 {
         let ahead = self.0.wrapping_sub(Self::floor(now).0);
         if ahead > Self::AHEAD_MAX { 0 } else { ahead }
     }
@@ -139,14 +236,15 @@ impl Millis32 {
 
     /// The last millisecond that `at` has reached.
     #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
-    pub const fn floor(at: Instant) -> Self {
-        Self(at.as_millis() as u32)
+    #[inline]
+    pub fn floor(at: impl Reading) -> Self {
+        Self(at.millis() as u32)
     }
 
     /// The first millisecond that is not before `at`.
-    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the type says")]
-    pub const fn ceil(at: Instant) -> Self {
-        Self((at.0.wrapping_add(999_999) / 1_000_000) as u32)
+    #[inline]
+    pub fn ceil(at: impl Reading) -> Self {
+        at.millis_up()
     }
 
     /// `ms` milliseconds later.
@@ -157,13 +255,15 @@ impl Millis32 {
     /// Milliseconds from `self` to `now`, modulo 49.7 days; zero when `self` is not yet reached.
     ///
     /// For a point that was rounded up it is never more than what has passed.
-    pub const fn elapsed(self, now: Instant) -> u32 {
+    #[inline]
+    pub fn elapsed(self, now: impl Reading) -> u32 {
         let elapsed = Self::floor(now).0.wrapping_sub(self.0);
         if elapsed > Self::ELAPSED_MAX { 0 } else { elapsed }
     }
 
     /// Milliseconds from `now` to this deadline; zero when it has passed.
-    pub const fn ahead(self, now: Instant) -> u32 {
+    #[inline]
+    pub fn ahead(self, now: impl Reading) -> u32 {
         let ahead = self.0.wrapping_sub(Self::floor(now).0);
         if ahead >= Self::AHEAD_MAX { 0 } else { ahead }
     }
@@ -214,6 +314,17 @@ mod tests {
             let ms_later = Instant::from_nanos(from + ms * 1_000_000);
             let measured = u64::from(Millis32::ceil(start).elapsed(ms_later));
             prop_assert!(measured <= ms && measured + 1 >= ms, "{measured} of {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_clock_says_what_its_instant_says() {
+        for ns in [0, 1, 999, 1_000, 999_999, 1_000_000, u64::MAX / 2] {
+            let instant = Instant::from_nanos(ns);
+            let clock = &Clock::new(instant);
+            assert_eq!((clock.instant(), clock.micros()), (instant, instant.as_micros()));
+            assert_eq!((clock.millis(), clock.micros_up()), (instant.as_millis(), instant.micros_up()));
+            assert_eq!(clock.millis_up(), instant.millis_up());
         }
     }
 

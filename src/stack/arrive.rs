@@ -23,7 +23,7 @@ type Outcome = Result<(), DropReason>;
 macro_rules! env {
     ($core:expr, $recv:expr) => {
         Env {
-            now: $core.now,
+            now: &$core.clock,
             config: &$core.config.tcp,
             send: &mut $core.send,
             recv: &mut $recv,

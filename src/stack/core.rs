@@ -20,7 +20,7 @@ use super::route::Routes;
 use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::base::{Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq};
+use crate::base::{Clock, Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq};
 use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Secrets, Shared, Tcb, TcpConfig};
 use crate::wire::Mac;
 
@@ -83,6 +83,8 @@ impl Found {
 #[derive(Debug)]
 pub(super) struct Core {
     pub now: Instant,
+    /// The same instant, for what TCBs make of it.
+    pub clock: Clock,
     pub config: EngineConfig,
     pub flows: Flows,
     pub half_open: HalfOpens,
@@ -116,6 +118,7 @@ impl Core {
         assert!(entries < 1 << Found::INDEX_BITS, "limits add up to more entries than an index can name");
         Self {
             now,
+            clock: Clock::new(now),
             flows: Flows::with_capacity(limits.flows_max),
             half_open: HalfOpens::with_capacity(limits.half_open_max),
             time_wait: TimeWaitTable::new(limits.time_wait_max),
@@ -137,6 +140,12 @@ impl Core {
             stop: false,
             config,
         }
+    }
+
+    /// A turn begins.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.clock = Clock::new(now);
     }
 
     /// The flow in a slot that the tables say is in use.

@@ -37,7 +37,7 @@ impl Engine {
 
     /// The worker begins: [`App::on_start`].
     pub fn start(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
-        self.core.now = now;
+        self.core.set_now(now);
         app.on_start(&mut Cx::new(&mut self.core));
         self.serve(app, tx);
     }
@@ -50,7 +50,7 @@ impl Engine {
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) {
-        self.core.now = now;
+        self.core.set_now(now);
         for i in 0..rx.len() {
             if i % LOOK_AHEAD == 0 && self.core.table.len() >= Self::OUTGROWS_CACHES {
                 self.look_ahead(rx, i);
@@ -67,7 +67,7 @@ impl Engine {
 
     /// Time has passed: fires at most `budget` deadlines, and sends what could not be sent before.
     pub fn on_timers(&mut self, now: Instant, budget: u32, app: &mut impl App, tx: &mut impl TxBatch) {
-        self.core.now = now;
+        self.core.set_now(now);
         self.expire_time_wait(budget);
         for _ in 0..budget {
             let Some(node) = self.core.wheel.pop_due(now) else { break };
@@ -120,14 +120,14 @@ impl Engine {
 
     /// Another thread asked for attention: [`App::on_wake`].
     pub fn wake(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
-        self.core.now = now;
+        self.core.set_now(now);
         app.on_wake(&mut Cx::new(&mut self.core));
         self.serve(app, tx);
     }
 
     /// Begins to shut down: SYNs and active opens are refused from now on; [`App::on_drain`].
     pub fn drain(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
-        self.core.now = now;
+        self.core.set_now(now);
         self.core.draining = true;
         self.core.listeners.iter_mut().for_each(|listener| listener.draining = true);
         app.on_drain(&mut Cx::new(&mut self.core));
@@ -139,7 +139,7 @@ impl Engine {
     ///
     /// What finds no frame, and what goes beyond one turn's work, follows with [`Engine::on_timers`].
     pub fn abort_all(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
-        self.core.now = now;
+        self.core.set_now(now);
         for index in 0..self.core.flows.touched() {
             if self.core.flows.in_use(index) {
                 self.core.flows.at_mut(index).tcb.abort(&mut self.core.counters);

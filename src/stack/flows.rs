@@ -7,7 +7,7 @@ use super::egress::Path;
 use super::ingress::Link;
 use super::keys::{SlotKey, WideAddrs};
 use super::listener::ListenerId;
-use crate::base::{FlowId, FlowKey, Slab};
+use crate::base::{FlowId, FlowKey, Slab, Slot};
 use crate::tcp::{Shared, Tcb};
 use crate::wire::Mac;
 
@@ -129,6 +129,17 @@ impl FlowSlot {
 
     const fn in_use(&self) -> bool {
         self.generation % 2 == 1
+    }
+}
+
+impl Slot for FlowSlot {
+    fn set_next_free(&mut self, next: u32) {
+        self.user = next.into();
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "it was a u32")]
+    fn next_free(&self) -> u32 {
+        self.user as u32
     }
 }
 

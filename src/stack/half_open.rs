@@ -4,7 +4,7 @@
 use super::ingress::Link;
 use super::keys::{SlotKey, WideAddrs};
 use super::listener::ListenerId;
-use crate::base::{FlowKey, Slab};
+use crate::base::{FlowKey, Slab, Slot};
 use crate::tcp::HalfOpen;
 use crate::wire::Mac;
 
@@ -32,6 +32,16 @@ impl HalfOpenSlot {
     /// Whose SYN it was.
     pub const fn listener(&self) -> ListenerId {
         ListenerId(self.half.owner())
+    }
+}
+
+impl Slot for HalfOpenSlot {
+    fn set_next_free(&mut self, next: u32) {
+        self.half.end(next);
+    }
+
+    fn next_free(&self) -> u32 {
+        self.half.left()
     }
 }
 
@@ -63,7 +73,6 @@ impl HalfOpens {
 
     /// Slot `index` is free from now on.
     pub fn remove(&mut self, index: u32) {
-        self.at_mut(index).half.end();
         self.slots.remove(index);
     }
 

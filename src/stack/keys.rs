@@ -56,14 +56,15 @@ impl SlotKey {
 ///
 /// Zeroed memory, which the system provides when it is touched: while all is IPv4, it costs nothing.
 #[derive(Debug)]
-pub(super) struct WideAddrs(Vec<[u8; Self::OCTETS]>);
+pub(super) struct WideAddrs(Vec<u8>);
 
 impl WideAddrs {
     const OCTETS: usize = 36;
 
     /// Room for `slots` slots; the only allocation there is.
     pub fn new(slots: u32) -> Self {
-        Self(vec![[0; Self::OCTETS]; slots as usize])
+        // Octet by octet: of longer things the library does not know that zero is zero, and writes it.
+        Self(vec![0; slots as usize * Self::OCTETS])
     }
 
     /// Octets of as many slots.
@@ -74,7 +75,7 @@ impl WideAddrs {
     /// Remembers what of `key`, and of its peer's name, does not fit the slot.
     pub fn set(&mut self, index: u32, key: &FlowKey, scope_id: u32) {
         let AddrPair::V6 { local, remote } = key.addrs else { return };
-        let entry = &mut self.0[index as usize];
+        let entry = &mut self.0[index as usize * Self::OCTETS..][..Self::OCTETS];
         entry[..16].copy_from_slice(&local.octets());
         entry[16..32].copy_from_slice(&remote.octets());
         entry[32..].copy_from_slice(&scope_id.to_ne_bytes());
@@ -82,7 +83,7 @@ impl WideAddrs {
 
     /// The addresses and the scope of slot `index`, which is in use by IPv6.
     pub fn get(&self, index: u32) -> (AddrPair, u32) {
-        let entry = &self.0[index as usize];
+        let entry = &self.0[index as usize * Self::OCTETS..][..Self::OCTETS];
         let (addrs, scope_id) = entry.split_last_chunk::<4>().expect("an entry is longer");
         let (local, remote) = addrs.split_first_chunk::<16>().expect("an entry is longer");
         let remote = remote.first_chunk::<16>().expect("an entry is longer");

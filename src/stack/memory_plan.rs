@@ -120,7 +120,7 @@ mod tests {
         let index = per("entries of the index", &limits);
         let (timer, queue) = (per("timers", &limits), per("places in queues", &limits));
         assert!(per("connections", &limits) + index + timer + 2 * queue <= 256);
-        assert!(per("half-open connections", &limits) + index + timer <= 72);
+        assert!(per("half-open connections", &limits) + index + timer <= 64);
         assert!(per("TIME-WAIT records", &limits) + index <= 40);
     }
 

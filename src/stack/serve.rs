@@ -165,8 +165,8 @@ impl Engine {
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     #[inline]
     fn arm(&mut self, index: u32) {
-        let Core { flows, wheel, now, .. } = &mut self.core;
-        let deadline = flows.at(index).tcb.deadline(*now);
+        let Core { flows, wheel, clock, .. } = &mut self.core;
+        let deadline = flows.at(index).tcb.deadline(&*clock);
         if deadline != Instant::NEVER && wheel.deadline(index).is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);
         }

@@ -1,7 +1,7 @@
 //! All TIME-WAIT records of one engine, in the order in which they expire.
 #![forbid(unsafe_code)]
 
-use crate::base::{FlowKey, Instant, Slab};
+use crate::base::{FlowKey, Instant, Slab, Slot};
 use crate::tcp::TimeWait;
 
 /// The end of the list.
@@ -16,6 +16,16 @@ pub(super) struct TimeWaitSlot {
     expires: Instant,
     before: u32,
     after: u32,
+}
+
+impl Slot for TimeWaitSlot {
+    fn set_next_free(&mut self, next: u32) {
+        self.after = next;
+    }
+
+    fn next_free(&self) -> u32 {
+        self.after
+    }
 }
 
 /// Records in a list threaded through them: 2 MSL is one constant, so whoever comes last expires last.

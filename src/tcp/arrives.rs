@@ -10,7 +10,7 @@ use super::state::Input;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{CloseReason, Next, State};
-use crate::base::{Counter, DropReason, Millis32, Seq};
+use crate::base::{Counter, DropReason, Millis32, Reading, Seq};
 use crate::wire::{Control, TcpOptions, Timestamps};
 
 /// What a segment brought, for the stack to act on.
@@ -289,7 +289,7 @@ impl Tcb {
 
     /// RFC 5961 §7: owes a challenge ACK if the rate limit has one left.
     pub(super) fn challenge(&mut self, env: &mut Env<'_>) {
-        if env.challenge.allow(env.now, env.config.challenge_acks_per_second) {
+        if env.challenge.allow(env.now.instant(), env.config.challenge_acks_per_second) {
             env.counters.add(Counter::ChallengeAcks);
             self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         } else {

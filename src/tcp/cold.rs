@@ -8,7 +8,7 @@ use super::recv_buf::{RecvBuf, RecvPools};
 use super::send_buf::SendCursors;
 use super::settings::SettingsTable;
 use super::tcb::Tcb;
-use crate::base::{Seq, Slab};
+use crate::base::{Seq, Slab, Slot};
 
 /// What all TCBs of one engine share, and borrow for each call.
 #[derive(Debug)]
@@ -50,6 +50,16 @@ pub struct TcbCold {
 }
 
 const _: () = assert!(size_of::<TcbCold>() <= 96);
+
+impl Slot for TcbCold {
+    fn set_next_free(&mut self, next: u32) {
+        self.offered = next;
+    }
+
+    fn next_free(&self) -> u32 {
+        self.offered
+    }
+}
 
 impl Tcb {
     /// What is attached, if anything is.

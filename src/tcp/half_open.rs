@@ -86,9 +86,15 @@ impl HalfOpen {
         self.has(Self::IPV4)
     }
 
-    /// It came to nothing, or to a connection: the record is not in use any more.
-    pub const fn end(&mut self) {
+    /// It came to nothing, or to a connection: the record is not in use any more but for a number left in it.
+    pub const fn end(&mut self, left: u32) {
         self.owner = Self::NOBODY;
+        self.stamp = left;
+    }
+
+    /// The number that [`HalfOpen::end`] left.
+    pub const fn left(&self) -> u32 {
+        self.stamp
     }
 
     /// Whether [`HalfOpen::end`] was called.

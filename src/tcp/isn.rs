@@ -1,7 +1,7 @@
 //! Initial sequence numbers (RFC 6528) and timestamp offsets, from keyed hashes of the four-tuple.
 #![forbid(unsafe_code)]
 
-use crate::base::{FlowKey, HashKey, Instant, Seq};
+use crate::base::{FlowKey, HashKey, Instant, Reading, Seq};
 
 /// The secret behind ISNs and timestamps.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,9 @@ impl Secrets {
 
 /// The timestamp clock: milliseconds, modulo 2^32.
 #[expect(clippy::cast_possible_truncation, reason = "timestamps are compared modulo 2^32")]
-pub const fn timestamp_clock(now: Instant) -> u32 {
-    now.as_millis() as u32
+#[inline]
+pub fn timestamp_clock(now: impl Reading) -> u32 {
+    now.millis() as u32
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::segment::Outgoing;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{State, TcpConfig};
-use crate::base::{Counter, Instant, Micros32, Millis32, Seq};
+use crate::base::{Counter, Micros32, Millis32, Reading, Seq};
 use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 impl Tcb {
@@ -81,7 +81,7 @@ impl Tcb {
     }
 
     /// RFC 9293 MUST-14: MSS on every SYN; the rest is what we want, or on a SYN-ACK what was agreed.
-    fn syn_options(&self, config: &TcpConfig, now: Instant) -> TcpOptions {
+    fn syn_options(&self, config: &TcpConfig, now: impl Reading) -> TcpOptions {
         let active = self.state == State::SynSent;
         let scaling = config.window_scale && (active || self.rcv.shift > 0 || self.snd.shift > 0);
         TcpOptions {
@@ -298,7 +298,7 @@ impl Tcb {
         gain >= (2 * u32::from(self.rcv.mss)).min(limit / 2).max(1)
     }
 
-    fn stamps(&self, now: Instant) -> Option<Timestamps> {
+    fn stamps(&self, now: impl Reading) -> Option<Timestamps> {
         self.flags.any(Flags::STAMPS).then(|| Timestamps {
             val: timestamp_clock(now).wrapping_add(self.ts.offset),
             ecr: self.ts.recent,
@@ -306,7 +306,7 @@ impl Tcb {
     }
 
     /// The segment at `seq`, which leaves now, is the one being timed.
-    fn time(&mut self, seq: Seq, now: Instant) {
+    fn time(&mut self, seq: Seq, now: impl Reading) {
         self.flags.set(Flags::TIMED);
         self.timed_seq = seq;
         self.timed_at = Micros32::floor(now);

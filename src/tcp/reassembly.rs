@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::chunks::Cursor;
-use crate::base::Seq;
+use crate::base::{Seq, Slot};
 use crate::wire::SackBlocks;
 
 /// How many ranges one connection may have.
@@ -29,6 +29,16 @@ pub struct Ranges {
     len: usize,
     /// The chunk written to last. It lies here because only text out of order needs it.
     pub(super) cursor: Cursor,
+}
+
+impl Slot for Ranges {
+    fn set_next_free(&mut self, next: u32) {
+        self.cursor.base = next;
+    }
+
+    fn next_free(&self) -> u32 {
+        self.cursor.base
+    }
 }
 
 impl Ranges {

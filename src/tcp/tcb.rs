@@ -13,7 +13,7 @@ use super::send_buf::SendBuf;
 use super::settings::{Settings, SettingsId};
 use super::timers::{FastTimers, SlowTimers, Timer};
 use super::{ChallengeLimit, CloseReason, FlowOptions, State, TcpConfig};
-use crate::base::{Counters, Instant, Micros32, Millis32, Seq};
+use crate::base::{Clock, Counters, Instant, Micros32, Millis32, Seq};
 use crate::wire::TcpOptions;
 
 /// Send sequence variables (RFC 9293 Figure 2's terms).
@@ -132,7 +132,7 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Env<'a> {
     /// The instant of this turn.
-    pub now: Instant,
+    pub now: &'a Clock,
     /// Shared settings.
     pub config: &'a TcpConfig,
     /// Chunks of all send buffers.

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::flags::Flags;
 use super::tcb::Tcb;
-use crate::base::{Instant, Micros32, Millis32};
+use crate::base::{Instant, Micros32, Millis32, Reading};
 
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,21 +63,21 @@ pub(super) fn millis(duration: Duration) -> u32 {
 impl Tcb {
     /// Sets or moves the retransmission timer, to `us` microseconds from now.
     #[inline]
-    pub(super) const fn set_retransmit_timer(&mut self, us: u32, now: Instant) {
+    pub(super) fn set_retransmit_timer(&mut self, us: u32, now: impl Reading) {
         self.fast_timers.retransmit = Micros32::ceil(now).plus(us);
         self.flags.set(Flags::RETRANSMIT_SET);
     }
 
     /// Sets or moves the timer of the delayed acknowledgment; four minutes at most.
     #[inline]
-    pub(super) fn set_delayed_ack_timer(&mut self, delay: Duration, now: Instant) {
+    pub(super) fn set_delayed_ack_timer(&mut self, delay: Duration, now: impl Reading) {
         let us = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX).min(Micros32::AHEAD_MAX);
         self.fast_timers.delayed_ack = Micros32::ceil(now).plus(us);
         self.flags.set(Flags::DELAYED_ACK_SET);
     }
 
     /// Sets or moves a timer in milliseconds; 24 days and more are never.
-    pub(super) fn set_timer(&mut self, timer: Timer, after: Duration, now: Instant) {
+    pub(super) fn set_timer(&mut self, timer: Timer, after: Duration, now: impl Reading) {
         self.set_timer_from(timer, Millis32::ceil(now), millis(after));
     }
 
@@ -111,7 +111,7 @@ impl Tcb {
     }
 
     /// Whether a timer was due by `now`; if so it is no longer set.
-    pub(super) fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
+    pub(super) fn take_due(&mut self, timer: Timer, now: impl Reading) -> bool {
         let left = match timer {
             Timer::Retransmit => self.fast_timers.retransmit.ahead(now),
             Timer::DelayedAck => self.fast_timers.delayed_ack.ahead(now),
@@ -125,14 +125,14 @@ impl Tcb {
     /// The first deadline of any of its timers, or about `now` where that has passed; [`Instant::NEVER`] when
     /// none is set.
     #[inline]
-    pub fn deadline(&self, now: Instant) -> Instant {
+    pub fn deadline(&self, now: impl Reading) -> Instant {
         let mut first = Instant::NEVER;
         if self.flags.any(Flags::RETRANSMIT_SET | Flags::DELAYED_ACK_SET) {
             let FastTimers { retransmit, delayed_ack } = self.fast_timers;
             let retransmit = if self.is_set(Timer::Retransmit) { retransmit.ahead(now) } else { u32::MAX };
             let delayed_ack = if self.is_set(Timer::DelayedAck) { delayed_ack.ahead(now) } else { u32::MAX };
             let us = retransmit.min(delayed_ack);
-            first = Instant::from_micros(now.as_micros() + u64::from(us));
+            first = Instant::from_micros(now.micros() + u64::from(us));
         }
         if self.flags.any(Flags::IDLE_SET | Flags::USER_SET | Flags::APP_SET) {
             first = first.min(self.slow_deadline(now));
@@ -140,12 +140,12 @@ impl Tcb {
         first
     }
 
-    fn slow_deadline(&self, now: Instant) -> Instant {
+    fn slow_deadline(&self, now: impl Reading) -> Instant {
         let SlowTimers { idle, user, app } = self.slow_timers;
         let left = |timer, at: Millis32| if self.is_set(timer) { at.ahead(now) } else { u32::MAX };
         let first = left(Timer::Idle, idle).min(left(Timer::User, user)).min(left(Timer::App, app));
         // Of those that are set none is so far away.
-        Instant::from_millis(now.as_millis() + u64::from(first))
+        Instant::from_millis(now.millis() + u64::from(first))
     }
 }
 

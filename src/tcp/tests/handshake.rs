@@ -219,7 +219,7 @@ fn after_a_lost_syn_ack_sending_begins_carefully_too() {
     let mut host = Host::new(super::host::config(), |lent| {
         let mut half = crate::tcp::HalfOpen::new(&s().segment(), super::segments::ISS, lent.now);
         assert!(half.retry(&lent.config));
-        lent.open_half(&half, Seq::new(0), &crate::tcp::FlowOptions::default())
+        lent.opened(&half, Seq::new(0), &crate::tcp::FlowOptions::default())
     });
     host.recv(a(1, 1));
     let info = host.info();
@@ -291,7 +291,7 @@ fn urgent_data_before_any_is_known_is_reported_wherever_the_sequence_begins() {
         let syn = crate::tcp::Segment { seq: Seq::new(irs), ..syn.segment() };
         let mut host = Host::half_open(&s(), |_, _| {});
         let half = crate::tcp::HalfOpen::new(&syn, super::segments::ISS, host.lent.now);
-        host.tcb = host.lent.open_half(&half, Seq::new(0), &crate::tcp::FlowOptions::default());
+        host.tcb = host.lent.opened(&half, Seq::new(0), &crate::tcp::FlowOptions::default());
         let ack = a(1, 1).urg(3);
         host.arrive(&crate::tcp::Segment { seq: Seq::new(irs) + 1, ..ack.segment() });
         assert_eq!(host.seen.urgent, Some(3), "IRS {irs}");

@@ -7,7 +7,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::segments::{IRS, ISS, Seg, Sent, a, octet, s, sa};
-use crate::base::{Counter, Counters, DropReason, Instant, Seq};
+use crate::base::{Clock, Counter, Counters, DropReason, Instant, Seq};
 use crate::tcp::congestion::CongestionControl;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
@@ -20,6 +20,7 @@ use crate::tcp::{
 #[derive(Debug)]
 pub struct Lent {
     pub now: Instant,
+    clock: Clock,
     pub config: TcpConfig,
     pub send: ChunkPool,
     pub recv: RecvPools,
@@ -30,8 +31,9 @@ pub struct Lent {
 
 impl Lent {
     pub fn env(&mut self) -> Env<'_> {
+        self.clock = Clock::new(self.now);
         Env {
-            now: self.now,
+            now: &self.clock,
             config: &self.config,
             send: &mut self.send,
             recv: &mut self.recv,
@@ -57,7 +59,7 @@ impl Lent {
     }
 
     /// The TCB of a half-open connection.
-    pub fn open_half(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
+    pub fn opened(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
         let settings = self.settings(options);
         half.to_tcb(&self.opening(iss), settings, &self.env())
     }
@@ -109,6 +111,7 @@ impl Host {
     pub fn new(config: TcpConfig, make: impl FnOnce(&mut Lent) -> Tcb) -> Self {
         let mut lent = Lent {
             now: START,
+            clock: Clock::new(START),
             config,
             send: ChunkPool::new(2_048, 512),
             recv: RecvPools::new(2_048, 512, 4),
@@ -170,7 +173,7 @@ impl Host {
         adjust(&mut config, &mut options);
         Self::new(config, |lent| {
             let half = HalfOpen::new(&syn.segment(), ISS, lent.now);
-            lent.open_half(&half, Seq::new(0), &options)
+            lent.opened(&half, Seq::new(0), &options)
         })
     }
 

@@ -217,7 +217,7 @@ impl Pair {
             if half.is_same_syn(&seg) {
                 return self.syn_ack(to);
             }
-            end.host.tcb = end.host.lent.open_half(half, ISNS[to], &end.options);
+            end.host.tcb = end.host.lent.opened(half, ISNS[to], &end.options);
             end.host.arrive(&seg);
             if end.host.tcb.state() != State::SynReceived {
                 end.half = None;
