@@ -73,10 +73,18 @@ named_indices! {
         TimeWaitReusedByTimestamp => "time_wait_reused_by_timestamp",
         /// TIME-WAIT records reopened by a higher sequence number (RFC 9293 MAY-2).
         TimeWaitReusedBySequence => "time_wait_reused_by_sequence",
+        /// TIME-WAIT records that a RST ended and a SYN then followed by no other rule.
+        TimeWaitReusedAfterReset => "time_wait_reused_after_reset",
+        /// TIME-WAIT records whose tuple an active open of ours took.
+        TimeWaitReusedActively => "time_wait_reused_actively",
+        /// TIME-WAIT records that a RST ended.
+        TimeWaitReset => "time_wait_reset",
         /// SYNs that TIME-WAIT refused to reopen for.
         TimeWaitRefused => "time_wait_refused",
         /// The oldest TIME-WAIT records, given up because the table was full.
         TimeWaitEvicted => "time_wait_evicted",
+        /// Active opens refused because TIME-WAIT could not take one more connection in.
+        TimeWaitOpensRefused => "time_wait_opens_refused",
         /// Active opens that found no free port.
         PortsExhausted => "ports_exhausted",
         /// Half-open connections given up after their last SYN-ACK.

@@ -25,6 +25,11 @@ pub struct Faults {
     /// One bit behind the Ethernet header is flipped. A single bit is what every checksum finds; two
     /// may cancel out, and Ethernet's own check would have found both.
     pub corrupt: u32,
+    /// The frame comes once more, so much later that nobody expects it.
+    pub replay: u32,
+    /// How late that may be, microseconds; as often in the last half of this time as in the last half of
+    /// what is left, and so on down to a few microseconds.
+    pub replay_us: u32,
 }
 
 /// A frame that was sent, as [`SimNet::capture`] keeps it.
@@ -203,6 +208,11 @@ impl<A: App> SimNet<A> {
         self.captured.as_deref().unwrap_or_default()
     }
 
+    /// The same, taken out: a long simulation looks at them as they come.
+    pub fn take_captured(&mut self) -> Vec<Captured> {
+        self.captured.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
     /// When the next frame arrives or the next timer is due; `None` when nothing will ever happen again.
     pub fn next_event(&self) -> Option<Instant> {
         let arrival = self.in_flight.peek().map(|Reverse((due, ..))| *due);
@@ -306,6 +316,11 @@ impl<A: App> SimNet<A> {
             }
             let late = u64::from(faults.delay_us) + u64::from(self.rng.below(faults.jitter_us + 1));
             self.put(self.now.plus_micros(late), to, copy);
+        }
+        if self.rng.chance(faults.replay) {
+            let most = faults.replay_us >> self.rng.below(20);
+            let late = u64::from(faults.delay_us) + u64::from(self.rng.below(most + 1));
+            self.put(self.now.plus_micros(late), to, frame);
         }
     }
 

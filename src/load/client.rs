@@ -148,7 +148,7 @@ impl Opener for EngineOpener<'_, '_> {
                 Ok(())
             }
             Err(ConnectError::PortsExhausted) => Err(ErrorKind::PortsExhausted),
-            Err(ConnectError::TableFull) => Err(ErrorKind::TableFull),
+            Err(ConnectError::TableFull | ConnectError::TimeWaitFull) => Err(ErrorKind::TableFull),
             Err(ConnectError::NoRoute | ConnectError::BadAddress) => Err(ErrorKind::Unreachable),
             Err(
                 ConnectError::InUse

@@ -76,12 +76,18 @@ pub struct Connect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Every source port towards that socket is in use; wait for TIME-WAIT, or add addresses or ports.
+    /// Every source port towards that socket is in use, or in a TIME-WAIT that cannot end early; wait, or add
+    /// addresses or ports.
     PortsExhausted,
     /// That four-tuple is already a connection.
     InUse,
     /// The flow table is full; raise `Limits::flows_max`.
     TableFull,
+    /// TIME-WAIT could not take one more connection in, and [`TimeWaitFull::RefuseOpens`] was chosen; raise
+    /// `Limits::time_wait_max`.
+    ///
+    /// [`TimeWaitFull::RefuseOpens`]: crate::tcp::TimeWaitFull::RefuseOpens
+    TimeWaitFull,
     /// No route leads there, or no local address of that family is configured.
     NoRoute,
     /// The worker is draining.

@@ -87,7 +87,7 @@ impl Engine {
         match found {
             Some(Found::Flow(index)) => self.on_flow(index, *link, seg, app, tx),
             Some(Found::HalfOpen(index)) => self.on_half_open(index, (key, hash), *link, seg, app, tx),
-            Some(Found::TimeWait(index)) => self.on_time_wait(index, *link, seg, tx),
+            Some(Found::TimeWait(index)) => self.on_time_wait(index, *key, hash, *link, seg, tx),
             None => self.on_nobody(*key, hash, *link, seg, tx),
         }
     }
@@ -226,8 +226,10 @@ impl Engine {
             return Ok(());
         }
         if slot.half.is_new_syn(seg) {
+            let floor = slot.half.iss();
             self.free_half_open(index);
-            return self.on_syn(listener, *key, hash, link, seg, None, tx);
+            // Where an old incarnation set a floor it holds for this SYN too.
+            return self.on_syn(listener, *key, hash, link, seg, Some(floor), tx);
         }
         if !seg.has(Control::RST) {
             // Without room it stays half-open: the peer sends its ACK or text again.
@@ -275,20 +277,23 @@ impl Engine {
         self.core.half_open.remove(index);
     }
 
-    fn on_time_wait(&mut self, index: u32, link: Link, seg: &Segment<'_>, tx: &mut impl TxBatch) -> Outcome {
-        let slot = self.core.time_wait.at(index).expect("tables name slots in use");
-        let (record, key, hash) = (slot.record, slot.key, slot.hash);
+    fn on_time_wait(
+        &mut self,
+        index: u32,
+        key: FlowKey,
+        hash: u64,
+        link: Link,
+        seg: &Segment<'_>,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let mut record = *self.core.time_wait.at(index);
         match self.time_wait_verdict(&record, seg, &key) {
             TimeWaitVerdict::Ignore => return Err(DropReason::TimeWait),
-            TimeWaitVerdict::Ack => {}
-            TimeWaitVerdict::Restart => {
-                let expires = self.core.now + self.core.config.tcp.time_wait;
-                self.core.time_wait.restart(index, expires);
-            }
+            TimeWaitVerdict::Nobody => return self.on_nobody(key, hash, link, seg, tx),
+            TimeWaitVerdict::Ack => self.core.time_wait.set(index, record.heard(seg)),
+            TimeWaitVerdict::Refuse => self.core.counters.add(Counter::TimeWaitRefused),
+            TimeWaitVerdict::Restart => record = self.restart_time_wait(index, hash, seg),
             TimeWaitVerdict::Challenge => {
-                if seg.has(Control::SYN) {
-                    self.core.counters.add(Counter::TimeWaitRefused);
-                }
                 let per_second = self.core.config.tcp.challenge_acks_per_second;
                 if !self.core.challenge.allow(self.core.now, per_second) {
                     self.core.counters.add(Counter::ChallengeAcksLimited);
@@ -296,36 +301,50 @@ impl Engine {
                 }
                 self.core.counters.add(Counter::ChallengeAcks);
             }
-            TimeWaitVerdict::Free => {
-                self.free_time_wait(index, hash);
+            TimeWaitVerdict::Reset => {
+                self.core.counters.add(Counter::TimeWaitReset);
+                self.core.time_wait.set(index, record.after_reset());
                 return Ok(());
             }
             TimeWaitVerdict::Reopen { floor, by } => {
                 let listener = self.core.listener_for(&key).expect("the verdict was for a listener");
                 self.core.admits(listener)?;
                 self.core.counters.add(by);
-                self.free_time_wait(index, hash);
+                self.core.time_wait.remove(index);
+                self.core.table.remove(hash, Found::TimeWait(index).to_value());
                 return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
             }
         }
-        let ack = record.ack(self.core.origin(&key, None).timestamp_offset, self.core.now);
+        let ack = record.ack(self.core.origin(&key, None).timestamp_offset);
         self.answer(link, &key, &ack, tx);
         Ok(())
     }
 
     /// A SYN reopens only for a listener; to anybody else it is a segment that does not belong here.
     fn time_wait_verdict(&self, record: &TimeWait, seg: &Segment<'_>, key: &FlowKey) -> TimeWaitVerdict {
-        match record.on_segment(seg) {
+        match record.on_segment(seg, self.core.config.tcp.rfc1337) {
             TimeWaitVerdict::Reopen { .. } if self.core.listener_for(key).is_none() => {
-                TimeWaitVerdict::Challenge
+                if record.is_reset() {
+                    TimeWaitVerdict::Nobody
+                } else {
+                    TimeWaitVerdict::Refuse
+                }
             }
             verdict => verdict,
         }
     }
 
-    fn free_time_wait(&mut self, index: u32, hash: u64) {
-        self.core.time_wait.remove(index);
-        self.core.table.remove(hash, Found::TimeWait(index).to_value());
+    /// 2 MSL begin anew, if there is room for that; returns the record as it is now.
+    fn restart_time_wait(&mut self, index: u32, hash: u64, seg: &Segment<'_>) -> TimeWait {
+        let record = self.core.time_wait.at(index);
+        let (heard, restarted) = (record.heard(seg), record.restarted(seg, self.core.now));
+        let Some(new) = self.core.time_wait.restart(index, restarted) else {
+            self.core.time_wait.set(index, heard);
+            return heard;
+        };
+        let (old, new) = (Found::TimeWait(index), Found::TimeWait(new));
+        self.core.table.replace(hash, old.to_value(), new.to_value());
+        restarted
     }
 
     /// No connection has this tuple: LISTEN (RFC 9293 §3.10.7.2) or CLOSED (§3.10.7.1).

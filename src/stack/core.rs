@@ -21,7 +21,10 @@ use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::base::{Clock, Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq};
-use crate::tcp::{ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Secrets, Shared, Tcb, TcpConfig};
+use crate::tcp::{
+    ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Predecessor, Secrets, Shared, Tcb, TcpConfig,
+    TimeWaitFull,
+};
 use crate::wire::Mac;
 
 /// Everything an engine is made from.
@@ -47,6 +50,15 @@ pub struct EngineConfig {
     pub verify_checksums: bool,
     /// The secret from which hashes, ISNs and timestamps are derived.
     pub secret: HashKey,
+}
+
+/// A tuple that may be opened.
+#[derive(Clone, Copy, Debug)]
+struct Tuple {
+    key: FlowKey,
+    hash: u64,
+    /// The record of its incarnation in TIME-WAIT, which ends.
+    rests: Option<(u32, Predecessor)>,
 }
 
 /// What a four-tuple leads to.
@@ -121,7 +133,7 @@ impl Core {
             clock: Clock::new(now),
             flows: Flows::with_capacity(limits.flows_max),
             half_open: HalfOpens::with_capacity(limits.half_open_max),
-            time_wait: TimeWaitTable::new(limits.time_wait_max),
+            time_wait: TimeWaitTable::new(limits.time_wait_max, config.tcp.time_wait),
             table: FlowTable::new(entries),
             hash: config.secret.derive(1),
             wheel: Wheel::new(limits.flows_max + limits.half_open_max, now),
@@ -165,7 +177,7 @@ impl Core {
         match Found::from_value(value) {
             Found::Flow(index) => self.flows.has_key(index, key),
             Found::HalfOpen(index) => self.half_open.has_key(index, key),
-            Found::TimeWait(index) => self.time_wait.at(index).is_some_and(|slot| slot.key == *key),
+            Found::TimeWait(index) => self.time_wait.has_key(index, key),
         }
     }
 
@@ -294,16 +306,22 @@ impl Core {
         let key = FlowKey::new(SocketAddr::new(local, local_port), connect.remote)
             .filter(|key| self.config.routes.is_local(key.local()))
             .ok_or(ConnectError::BadAddress)?;
-        let (key, hash) = self.free_tuple(key)?;
         if self.flows.is_full() {
             return Err(ConnectError::TableFull);
         }
+        self.check_time_wait_room()?;
+        let Tuple { key, hash, rests } = self.free_tuple(key)?;
         let options = &connect.options;
         let settings = self.shared.settings.intern(options).ok_or(ConnectError::TooManyOptions)?;
         let mac = self.neighbours.find(hop.neighbour);
-        let opening = self.opening(&key, self.origin(&key, None));
+        let before = rests.map(|(_, before)| before);
+        let opening = self.opening(&key, self.origin(&key, before.map(|before| before.floor)));
+        let mut tcb = Tcb::active_open(&opening, options, settings, &self.shared, &self.config.tcp);
+        if let Some(before) = &before {
+            tcb.follow(before);
+        }
         let id = self.flows.insert(NewFlow {
-            tcb: Tcb::active_open(&opening, options, settings, &self.shared, &self.config.tcp),
+            tcb,
             key: &key,
             link: Link { mac: mac.unwrap_or_default(), vlan: options.vlan },
             scope_id: options.scope_id,
@@ -313,7 +331,12 @@ impl Core {
             announced: true,
         });
         let id = id.ok_or(ConnectError::TableFull)?;
-        if !self.table.insert(hash, Found::Flow(id.index()).to_value()) {
+        let value = Found::Flow(id.index()).to_value();
+        if let Some((index, _)) = rests {
+            self.counters.add(Counter::TimeWaitReusedActively);
+            self.time_wait.remove(index);
+            self.table.replace(hash, Found::TimeWait(index).to_value(), value);
+        } else if !self.table.insert(hash, value) {
             // As good as never: no room within reach of its place, though elsewhere there is.
             self.shared.settings.release(settings);
             self.flows.remove(id.index());
@@ -324,29 +347,49 @@ impl Core {
         Ok(id)
     }
 
-    /// The tuple to open, with a source port chosen where none was given, and its hash.
-    fn free_tuple(&mut self, key: FlowKey) -> Result<(FlowKey, u64), ConnectError> {
+    /// With [`TimeWaitFull::RefuseOpens`] every open connection must find room in TIME-WAIT when it ends.
+    fn check_time_wait_room(&mut self) -> Result<(), ConnectError> {
+        let refuses = self.config.tcp.time_wait_full == TimeWaitFull::RefuseOpens;
+        if refuses && self.time_wait.room() <= self.flows.len() {
+            self.counters.add(Counter::TimeWaitOpensRefused);
+            return Err(ConnectError::TimeWaitFull);
+        }
+        Ok(())
+    }
+
+    /// The tuple to open, with a source port chosen where none was given.
+    ///
+    /// Candidates come in an order in which each is away for as long as possible, so the first that is free
+    /// or may follow its incarnation in TIME-WAIT is as good as any: whoever looked for one that is entirely
+    /// free would look at all of them once each has been used.
+    fn free_tuple(&mut self, key: FlowKey) -> Result<Tuple, ConnectError> {
         if key.local_port != 0 {
             if self.config.owners.owner(&key) != self.config.worker {
                 return Err(ConnectError::OtherWorker);
             }
-            let hash = self.hash.flow(&key);
-            return match self.find(&key, hash) {
-                Some(_) => Err(ConnectError::InUse),
-                None => Ok((key, hash)),
-            };
+            return self.usable(key).ok_or(ConnectError::InUse);
         }
         let mut candidates = self.ports.candidates(key);
         let chosen = candidates
             .by_ref()
             .filter(|candidate| self.config.owners.owner(candidate) == self.config.worker)
-            .map(|candidate| (candidate, self.hash.flow(&candidate)))
-            .find(|(candidate, hash)| self.find(candidate, *hash).is_none());
+            .find_map(|candidate| self.usable(candidate));
         self.ports.settle(&candidates);
         if chosen.is_none() {
             self.counters.add(Counter::PortsExhausted);
         }
         chosen.ok_or(ConnectError::PortsExhausted)
+    }
+
+    /// `key` with what an active open must know of it; `None` when it may not be opened.
+    fn usable(&self, key: FlowKey) -> Option<Tuple> {
+        let hash = self.hash.flow(&key);
+        let rests = match self.find(&key, hash) {
+            None => None,
+            Some(Found::TimeWait(index)) => Some((index, self.time_wait.at(index).predecessor(self.now)?)),
+            Some(Found::Flow(_) | Found::HalfOpen(_)) => return None,
+        };
+        Some(Tuple { key, hash, rests })
     }
 
     /// Where a connection's numbers begin: the ISN beyond `floor`, where an old incarnation set one.

@@ -92,7 +92,7 @@ impl Engine {
             return Some(self.core.now);
         }
         let worker = Some(self.core.worker_timer).filter(|&at| at != Instant::NEVER);
-        let others = [self.core.wheel.next_deadline(), self.core.time_wait.next_deadline()];
+        let others = [self.core.wheel.next_deadline(), self.core.time_wait.next_deadline(self.core.now)];
         others.into_iter().chain([worker]).flatten().min()
     }
 

@@ -8,6 +8,7 @@ use super::core::{Core, Found};
 use super::egress::{self, Text};
 use super::engine::Engine;
 use super::flows::Mark;
+use super::time_wait::Popped;
 use crate::base::{Counter, FlowKey, Instant};
 use crate::tcp::{CloseReason, Env, State, TimeWait};
 use crate::wire::Control;
@@ -190,7 +191,7 @@ impl Engine {
         let key = self.core.flows.key(index);
         let hash = self.core.hash.flow(&key);
         let old = Found::Flow(index).to_value();
-        if rests {
+        if rests || self.core.flows.at(index).tcb.is_waiting_to_follow() {
             self.remember(index, key, hash, old);
         } else {
             self.core.table.remove(hash, old);
@@ -201,32 +202,36 @@ impl Engine {
     /// Makes the TIME-WAIT record of the flow in slot `index`, in whose place it goes; when there is no room
     /// the oldest goes.
     fn remember(&mut self, index: u32, key: FlowKey, hash: u64, old: u32) -> bool {
-        if self.core.time_wait.is_full() {
-            self.core.counters.add(Counter::TimeWaitEvicted);
-            self.forget_expired(Instant::NEVER);
+        if self.core.time_wait.room() == 0 {
+            let evicted = self.core.time_wait.pop_oldest();
+            if self.forget(evicted) {
+                self.core.counters.add(Counter::TimeWaitEvicted);
+            }
         }
-        let expires = self.core.now + self.core.config.tcp.time_wait;
-        let record = TimeWait::new(&self.core.flows.at(index).tcb);
-        let Some(index) = self.core.time_wait.insert(record, key, hash, expires) else {
+        let record = TimeWait::new(&self.core.flows.at(index).tcb, self.core.now);
+        let Some(index) = self.core.time_wait.push(record, &key) else {
             return self.core.table.remove(hash, old);
         };
         self.core.counters.add(Counter::TimeWaitCreated);
         self.core.table.replace(hash, old, Found::TimeWait(index).to_value())
     }
 
-    /// Takes one record that has expired by `by` out of the tables; `false` when there is none.
-    fn forget_expired(&mut self, by: Instant) -> bool {
-        let Some((index, slot)) = self.core.time_wait.pop_expired(by) else { return false };
-        self.core.table.remove(slot.hash, Found::TimeWait(index).to_value())
+    /// Takes what left the ring out of the flow table; `false` when it was not there any more.
+    fn forget(&mut self, popped: Option<Popped>) -> bool {
+        let Some(Popped::Live(index, key)) = popped else { return false };
+        self.core.table.remove(self.core.hash.flow(&key), Found::TimeWait(index).to_value())
     }
 
     /// 2 MSL have passed for at most `budget` records.
     pub(super) fn expire_time_wait(&mut self, budget: u32) {
         for _ in 0..budget {
-            if !self.forget_expired(self.core.now) {
+            let popped = self.core.time_wait.pop_expired(self.core.now);
+            if popped.is_none() {
                 return;
             }
-            self.core.counters.add(Counter::TimeWaitExpired);
+            if self.forget(popped) {
+                self.core.counters.add(Counter::TimeWaitExpired);
+            }
         }
     }
 

@@ -1,126 +1,190 @@
-//! All TIME-WAIT records of one engine, in the order in which they expire.
+//! All TIME-WAIT records of one engine: a ring in the order in which they expire.
 #![forbid(unsafe_code)]
 
-use crate::base::{FlowKey, Instant, Slab, Slot};
-use crate::tcp::TimeWait;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-/// The end of the list.
-const NONE: u32 = u32::MAX;
+use super::keys::{SlotKey, WideAddrs};
+use crate::base::{FlowKey, Instant};
+use crate::tcp::TimeWait;
 
 /// One record and its tuple.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TimeWaitSlot {
-    pub record: TimeWait,
-    pub key: FlowKey,
-    pub hash: u64,
-    expires: Instant,
-    before: u32,
-    after: u32,
+struct Slot {
+    key: SlotKey,
+    /// Its `tag` holds [`LIVE`] and [`IPV4`].
+    record: TimeWait,
 }
 
-impl Slot for TimeWaitSlot {
-    fn set_next_free(&mut self, next: u32) {
-        self.after = next;
-    }
+// What a million of them cost is a promise (docs/limits.md).
+const _: () = assert!(size_of::<Slot>() == 32);
 
-    fn next_free(&self) -> u32 {
-        self.after
-    }
+/// The record still stands for its tuple; a dead one waits for the ring to come round.
+const LIVE: u8 = 1;
+/// The addresses are in the slot's key.
+const IPV4: u8 = 2;
+
+/// What was at the head of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Popped {
+    /// A record that had been taken out, or moved, before its time.
+    Dead,
+    /// The record with this index, and its tuple.
+    Live(u32, FlowKey),
 }
 
-/// Records in a list threaded through them: 2 MSL is one constant, so whoever comes last expires last.
+/// Records in a ring: 2 MSL is one constant, so whoever comes last expires last.
+///
+/// A record's place is its index. It does not move until it is at the head, so one that is taken out
+/// before its time leaves a dead record, which keeps its room until then.
 #[derive(Debug)]
 pub(super) struct TimeWaitTable {
-    records: Slab<TimeWaitSlot>,
-    first: u32,
-    last: u32,
+    /// Grows up to `capacity` on the ring's first round, so that no memory is touched before it is needed.
+    slots: Vec<Slot>,
+    wide: WideAddrs,
+    capacity: u32,
+    head: u32,
+    used: u32,
+    live: u32,
+    /// How long a record stays, ticks of the millisecond clock.
+    lasts: u32,
 }
 
 impl TimeWaitTable {
-    pub fn new(max: u32) -> Self {
-        Self { records: Slab::with_capacity(max), first: NONE, last: NONE }
+    /// The longest 2 MSL there is, 12 days: times are compared modulo 2^32 ms.
+    const LASTS_MAX: u32 = 1 << 30;
+
+    /// Room for `capacity` records that stay for `two_msl`; the only allocation there is.
+    pub fn new(capacity: u32, two_msl: Duration) -> Self {
+        let ms = two_msl.as_nanos().div_ceil(1_000_000);
+        // The tick in which a record is made has passed in part, so it does not count.
+        let lasts = u32::try_from(ms).unwrap_or(u32::MAX).min(Self::LASTS_MAX) + 1;
+        Self {
+            slots: Vec::with_capacity(capacity as usize),
+            wide: WideAddrs::new(capacity),
+            capacity,
+            head: 0,
+            used: 0,
+            live: 0,
+            lasts,
+        }
     }
 
-    /// Octets of `max` records.
-    pub const fn octets(max: u32) -> u64 {
-        Slab::<TimeWaitSlot>::octets(max)
+    /// Octets of `capacity` records.
+    pub const fn octets(capacity: u32) -> u64 {
+        capacity as u64 * size_of::<Slot>() as u64
     }
 
-    pub fn at(&self, index: u32) -> Option<&TimeWaitSlot> {
-        self.records.at(index)
+    /// The record with this index, which the flow table names.
+    pub fn at(&self, index: u32) -> &TimeWait {
+        &self.slots[index as usize].record
     }
 
-    pub fn is_full(&self) -> bool {
-        self.records.len() == self.records.capacity()
+    /// The tuple of the record with this index.
+    pub fn key(&self, index: u32) -> FlowKey {
+        let slot = &self.slots[index as usize];
+        slot.key.get(slot.record.tag & IPV4 != 0, &self.wide, index)
     }
 
-    pub fn len(&self) -> u32 {
-        self.records.len()
+    /// Whether the record with this index has this tuple.
+    #[inline]
+    pub fn has_key(&self, index: u32, key: &FlowKey) -> bool {
+        let slot = &self.slots[index as usize];
+        slot.key.is(slot.record.tag & IPV4 != 0, &self.wide, index, key)
     }
 
-    /// Takes a record in; `None` when there is no room.
-    pub fn insert(&mut self, record: TimeWait, key: FlowKey, hash: u64, expires: Instant) -> Option<u32> {
-        let slot = TimeWaitSlot { record, key, hash, expires, before: NONE, after: NONE };
-        let index = self.records.insert(slot)?;
-        self.append(index);
+    /// How many records stand for a tuple.
+    pub const fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Records that can still be added before the oldest has to go.
+    pub const fn room(&self) -> u32 {
+        self.capacity - self.used
+    }
+
+    /// Adds a record, made or restarted now, at the ring's end; `None` when there is no room.
+    pub fn push(&mut self, record: TimeWait, key: &FlowKey) -> Option<u32> {
+        if self.used == self.capacity {
+            return None;
+        }
+        let index = self.wrap(self.head + self.used);
+        let tag = if key.is_ipv4() { LIVE | IPV4 } else { LIVE };
+        self.wide.set(index, key, 0);
+        let slot = Slot { key: SlotKey::new(key), record: record.with_tag(tag) };
+        match self.slots.get_mut(index as usize) {
+            Some(old) => *old = slot,
+            None => self.slots.push(slot),
+        }
+        self.used += 1;
+        self.live += 1;
         Some(index)
     }
 
-    /// 2 MSL begin anew.
-    pub fn restart(&mut self, index: u32, expires: Instant) {
-        self.unlink(index);
-        self.append(index);
-        self.slot(index).expires = expires;
+    /// Changes a record in its place; it expires when it would have.
+    pub fn set(&mut self, index: u32, record: TimeWait) {
+        let kept = &mut self.slots[index as usize].record;
+        debug_assert_eq!(kept.since(), record.since(), "a later record belongs at the ring's end");
+        *kept = record.with_tag(kept.tag);
+    }
+
+    /// Puts a record that was restarted at the ring's end; returns its new index. Without room it stays
+    /// where it is, and `None` is returned.
+    pub fn restart(&mut self, index: u32, record: TimeWait) -> Option<u32> {
+        let key = self.key(index);
+        let new = self.push(record, &key)?;
+        self.remove(index);
+        Some(new)
     }
 
     /// Takes a record out before its time.
-    pub fn remove(&mut self, index: u32) -> Option<TimeWaitSlot> {
-        let slot = *self.records.at(index)?;
-        self.unlink(index);
-        self.records.remove(index);
-        Some(slot)
+    pub fn remove(&mut self, index: u32) {
+        let tag = &mut self.slots[index as usize].record.tag;
+        debug_assert!(*tag & LIVE != 0, "the flow table names records that are live");
+        *tag &= !LIVE;
+        self.live -= 1;
     }
 
-    /// Takes out the next record that has expired by `now`, and where it was.
-    pub fn pop_expired(&mut self, now: Instant) -> Option<(u32, TimeWaitSlot)> {
-        let index = self.first;
-        if self.records.at(index)?.expires > now {
-            return None;
-        }
-        self.remove(index).map(|slot| (index, slot))
+    /// Takes out the record at the head: a dead one at any time, a live one only when it has expired by
+    /// `now`. `None` when there is nothing to do.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<Popped> {
+        let record = self.first()?;
+        let due = record.tag & LIVE == 0 || self.left(record, now) == 0;
+        if due { self.pop_oldest() } else { None }
     }
 
-    /// When the next record expires.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.records.at(self.first).map(|slot| slot.expires)
+    /// Takes out the record at the head, whatever its time.
+    pub fn pop_oldest(&mut self) -> Option<Popped> {
+        let live = self.first()?.tag & LIVE != 0;
+        let index = self.head;
+        let popped = if live { Popped::Live(index, self.key(index)) } else { Popped::Dead };
+        self.head = self.wrap(self.head + 1);
+        self.used -= 1;
+        self.live -= u32::from(live);
+        Some(popped)
     }
 
-    fn slot(&mut self, index: u32) -> &mut TimeWaitSlot {
-        self.records.at_mut(index).expect("the list names records in use")
+    /// When the record at the head expires, as seen at `now`.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let left = self.left(self.first()?, now);
+        Some(Instant::from_millis(now.as_millis() + u64::from(left)))
     }
 
-    fn append(&mut self, index: u32) {
-        let last = core::mem::replace(&mut self.last, index);
-        let slot = self.slot(index);
-        (slot.before, slot.after) = (last, NONE);
-        if last == NONE {
-            self.first = index;
-        } else {
-            self.slot(last).after = index;
-        }
+    fn first(&self) -> Option<&TimeWait> {
+        (self.used > 0).then(|| self.at(self.head))
     }
 
-    fn unlink(&mut self, index: u32) {
-        let (before, after) = (self.slot(index).before, self.slot(index).after);
-        if before == NONE {
-            self.first = after;
-        } else {
-            self.slot(before).after = after;
-        }
-        if after == NONE {
-            self.last = before;
-        } else {
-            self.slot(after).before = before;
-        }
+    /// Ticks until `record` expires.
+    #[expect(clippy::cast_possible_truncation, reason = "compared modulo 2^32")]
+    const fn left(&self, record: &TimeWait, now: Instant) -> u32 {
+        let age = (now.as_millis() as u32).wrapping_sub(record.since());
+        self.lasts.saturating_sub(age)
+    }
+
+    const fn wrap(&self, place: u32) -> u32 {
+        if place >= self.capacity { place - self.capacity } else { place }
     }
 }
+
+#[cfg(test)]
+mod tests;

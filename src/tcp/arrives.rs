@@ -18,7 +18,7 @@ use crate::wire::{Control, TcpOptions, Timestamps};
 pub struct Arrival<'a> {
     /// Why it went no further; its acknowledgment, if one is due, is already owed.
     pub dropped: Option<DropReason>,
-    /// A reset to send back.
+    /// A reset to send back, or the last ACK of an old incarnation.
     pub reset: Option<Outgoing>,
     /// The connection reached ESTABLISHED.
     pub opened: bool,
@@ -33,7 +33,7 @@ pub struct Arrival<'a> {
 pub(super) enum Stop {
     /// The segment is dropped.
     Dropped(DropReason),
-    /// It is dropped and answered with a reset; the connection stays.
+    /// It is dropped and answered; the connection stays.
     Refused(DropReason, Option<Outgoing>),
     /// The connection is over.
     Closed(CloseReason),
@@ -46,6 +46,9 @@ pub(super) type Step = ControlFlow<Stop>;
 impl Tcb {
     /// TS.Recent is trusted for so long without being refreshed (RFC 7323 §5.5), milliseconds.
     const STAMP_LIFE_MS: u32 = 24 * 24 * 3_600 * 1_000;
+    /// From a refused answer to the next SYN, microseconds: some ticks of anybody's timestamp clock, and
+    /// little to wait.
+    const SYN_AGAIN_US: u32 = 10_000;
     /// Acknowledgments sent for one batch at most: more duplicates tell the peer nothing.
     const ACKS_OWED_MAX: u8 = 8;
 
@@ -213,7 +216,10 @@ impl Tcb {
     fn take_stamp(&mut self, seg: &Segment<'_>, outdated: bool) {
         let Some(Timestamps { val, .. }) = seg.stamps else { return };
         let newer = !stamp_before(val, self.ts.recent) || outdated;
-        if self.flags.any(Flags::STAMPS) && newer && seg.seq.at_or_before(self.rcv.acked) {
+        // After the peer's FIN nothing is timed any more, and TIME-WAIT wants the latest stamp there is.
+        let last =
+            || !self.state.may_receive() || (seg.has(Control::FIN) && seg.seq.at_or_before(self.rcv.nxt));
+        if self.flags.any(Flags::STAMPS) && newer && (seg.seq.at_or_before(self.rcv.acked) || last()) {
             self.ts.recent = val;
         }
     }
@@ -323,7 +329,7 @@ impl Tcb {
         let acks = seg.has(Control::ACK);
         let acceptable = acks && self.snd.una.before(seg.ack) && seg.ack.at_or_before(self.snd.nxt);
         if acks && !acceptable {
-            return Break(Stop::Refused(DropReason::BadAck, reset_for(seg)));
+            return Break(self.refuse(DropReason::BadAck, seg, env));
         }
         if seg.has(Control::RST) {
             // RFC 5961 §3.2: a reset here is only believed when it acknowledges our SYN.
@@ -335,6 +341,9 @@ impl Tcb {
         }
         if !seg.has(Control::SYN) {
             return Break(Stop::Dropped(DropReason::NoAck));
+        }
+        if self.is_waiting_to_follow() && !self.is_newer_incarnation(seg, env) {
+            return Break(self.refuse(DropReason::Paws, seg, env));
         }
         self.heard_at = Millis32::ceil(env.now);
         self.agree(seg.seq, seg.wnd, &TcpOptions::parse(seg.options), env);
@@ -350,6 +359,40 @@ impl Tcb {
         self.check_text(seg, arrival, env)?;
         self.check_fin(seg, arrival, env);
         Continue(())
+    }
+
+    /// SYN-SENT, and the peer is not there yet: the answer ends what it has of an old incarnation, so that the
+    /// next SYN has nothing in its way. That one need not wait for the timeout of a lost one, once.
+    fn refuse(&mut self, reason: DropReason, seg: &Segment<'_>, env: &Env<'_>) -> Stop {
+        if self.timeouts == 0 && !seg.has(Control::RST) {
+            self.hasten_retransmit_timer(Self::SYN_AGAIN_US, env.now);
+        }
+        Stop::Refused(reason, self.ack_of_old(seg, env).or_else(|| reset_for(seg)))
+    }
+
+    /// What TIME-WAIT would answer: a peer in LAST-ACK that has not heard our last ACK gets it now, where a
+    /// reset would have it believe that its text was lost.
+    fn ack_of_old(&self, seg: &Segment<'_>, env: &Env<'_>) -> Option<Outgoing> {
+        let (snd_nxt, rcv_nxt) = (self.snd.wl1, self.snd.wl2);
+        let old = match seg.is_empty() {
+            true => seg.seq == rcv_nxt,
+            false => (seg.seq + seg.len()).at_or_before(rcv_nxt),
+        };
+        let heard_all = seg.has(Control::ACK) && seg.ack == snd_nxt;
+        let answers =
+            self.is_waiting_to_follow() && old && heard_all && !seg.has(Control::SYN | Control::RST);
+        answers.then(|| Outgoing {
+            options: TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() },
+            ..Outgoing::bare(snd_nxt, rcv_nxt, Control::ACK)
+        })
+    }
+
+    /// Whether no segment of the incarnation that we follow can pass for one of this: by RFC 6191's rule,
+    /// as the peer would apply it to us.
+    fn is_newer_incarnation(&self, syn: &Segment<'_>, env: &Env<'_>) -> bool {
+        let (rcv_nxt, stamp) = (self.snd.wl2, self.ts.recent);
+        let newer = syn.stamps.is_some_and(|stamps| stamp_after(stamps.val, stamp));
+        rcv_nxt.at_or_before(syn.seq) || (newer && env.config.timestamps)
     }
 
     /// Our FIN is acknowledged.
@@ -370,4 +413,9 @@ impl Tcb {
 /// Circular comparison of timestamps (RFC 7323 §5.2).
 pub(super) const fn stamp_before(a: u32, b: u32) -> bool {
     Seq::new(a).before(Seq::new(b))
+}
+
+/// `a` is strictly later: half a circle away, where nobody can tell, it is not.
+pub(super) const fn stamp_after(a: u32, b: u32) -> bool {
+    a != b && !stamp_before(a, b)
 }

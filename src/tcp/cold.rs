@@ -45,6 +45,8 @@ pub struct TcbCold {
     pub(super) urgent: Option<Seq>,
     /// The sequence number of the peer's FIN, while text before it is missing.
     pub(super) fin: Option<Seq>,
+    /// TSval of the segment that brought that FIN.
+    pub(super) fin_stamp: u32,
     /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
     pub(super) offered: u32,
 }

@@ -5,6 +5,18 @@ use core::time::Duration;
 
 use super::rtt::RtoBounds;
 
+/// What happens when there is no room for another TIME-WAIT record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeWaitFull {
+    /// The record that would have gone next goes early: of all, its segments are least likely to be still on
+    /// their way, and nobody has to wait.
+    #[default]
+    EvictOldest,
+    /// Active opens are refused for as long as all open connections could not rest at once. Only connections
+    /// that peers opened can still make the oldest record go.
+    RefuseOpens,
+}
+
 /// Protocol constants of one engine; each default is the customary value.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpConfig {
@@ -24,6 +36,10 @@ pub struct TcpConfig {
     pub syn_ack_retries: u8,
     /// Twice the maximum segment lifetime: how long TIME-WAIT lasts.
     pub time_wait: Duration,
+    /// What happens when no more connections can be in TIME-WAIT.
+    pub time_wait_full: TimeWaitFull,
+    /// No RST ends TIME-WAIT (RFC 1337); off, one at exactly RCV.NXT does.
+    pub rfc1337: bool,
     /// How long a FIN-WAIT-2 that nobody reads may wait for the peer's FIN.
     pub fin_wait_2: Duration,
     /// Challenge ACKs per second, all connections of one engine together (RFC 5961 §7).
@@ -47,6 +63,8 @@ impl Default for TcpConfig {
             r2_syn: Duration::from_secs(180),
             syn_ack_retries: 5,
             time_wait: Duration::from_secs(60),
+            time_wait_full: TimeWaitFull::EvictOldest,
+            rfc1337: false,
             fin_wait_2: Duration::from_secs(60),
             challenge_acks_per_second: 1_000,
             timestamps: true,

@@ -52,6 +52,9 @@ impl Flags {
     pub const GAPS: Self = Self(1 << 22);
     /// Its settings have a user timeout.
     pub const USER_TIMEOUT: Self = Self(1 << 23);
+    /// An active open of a tuple in TIME-WAIT: until the peer's SYN is here, SND.WL1, SND.WL2 and TS.Recent hold
+    /// the old incarnation's SND.NXT, RCV.NXT and latest TSval.
+    pub const FOLLOWS: Self = Self(1 << 24);
 
     /// Whether any of `these` holds.
     #[inline]

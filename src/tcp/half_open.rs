@@ -1,6 +1,7 @@
 //! A connection in SYN-RECEIVED by passive open: what the SYN said, and no TCB yet.
 #![forbid(unsafe_code)]
 
+use super::arrives::stamp_before;
 use super::flags::Flags;
 use super::segment::{Outgoing, Segment};
 use super::settings::SettingsId;
@@ -76,6 +77,11 @@ impl HalfOpen {
         self
     }
 
+    /// Our initial sequence number.
+    pub const fn iss(&self) -> Seq {
+        self.iss
+    }
+
     /// Whose SYN it was.
     pub const fn owner(&self) -> u16 {
         self.owner
@@ -115,10 +121,13 @@ impl HalfOpen {
         seg.ctl.without(Control::ECE | Control::CWR) == Control::SYN && seg.seq == self.irs
     }
 
-    /// Whether `seg` is another SYN, in the window: back to LISTEN with it (RFC 9293 §3.10.7.4, fourth).
+    /// Whether `seg` is another SYN, in the window and not older: back to LISTEN with it (RFC 9293 §3.10.7.4, fourth).
     pub fn is_new_syn(&self, seg: &Segment<'_>) -> bool {
+        let stale =
+            seg.stamps.is_some_and(|stamps| self.has(Self::STAMPS) && stamp_before(stamps.val, self.stamp));
         seg.ctl.without(Control::ECE | Control::CWR) == Control::SYN
             && seg.seq.in_window(self.irs + 1, u32::from(u16::MAX))
+            && !stale
     }
 
     /// When the SYN-ACK is to be sent again, if it is not answered: RTO doubles each time.

@@ -88,7 +88,10 @@ impl Tcb {
             mss: Some(self.mss_ours),
             window_scale: scaling.then_some(self.rcv.shift),
             sack_permitted: self.flags.any(Flags::SACK),
-            timestamps: self.stamps(now),
+            // RFC 7323 §3.2: nothing is echoed without an ACK.
+            timestamps: self
+                .stamps(now)
+                .map(|stamps| if active { Timestamps { ecr: 0, ..stamps } } else { stamps }),
             sack: SackBlocks::default(),
         }
     }
@@ -298,7 +301,7 @@ impl Tcb {
         gain >= (2 * u32::from(self.rcv.mss)).min(limit / 2).max(1)
     }
 
-    fn stamps(&self, now: impl Reading) -> Option<Timestamps> {
+    pub(super) fn stamps(&self, now: impl Reading) -> Option<Timestamps> {
         self.flags.any(Flags::STAMPS).then(|| Timestamps {
             val: timestamp_clock(now).wrapping_add(self.ts.offset),
             ecr: self.ts.recent,

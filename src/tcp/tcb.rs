@@ -12,7 +12,7 @@ use super::rtt::RttEstimator;
 use super::send_buf::SendBuf;
 use super::settings::{Settings, SettingsId};
 use super::timers::{FastTimers, SlowTimers, Timer};
-use super::{ChallengeLimit, CloseReason, FlowOptions, State, TcpConfig};
+use super::{ChallengeLimit, CloseReason, FlowOptions, Predecessor, State, TcpConfig};
 use crate::base::{Clock, Counters, Instant, Micros32, Millis32, Seq};
 use crate::wire::TcpOptions;
 
@@ -211,6 +211,17 @@ impl Tcb {
         let timeout = options.connect_timeout.unwrap_or(config.r2_syn);
         tcb.set_timer(Timer::User, timeout, opening.now);
         tcb
+    }
+
+    /// This active open follows an incarnation that is in TIME-WAIT; its ISN is beyond `before.floor`.
+    pub fn follow(&mut self, before: &Predecessor) {
+        self.flags.set(Flags::FOLLOWS);
+        (self.snd.wl1, self.snd.wl2, self.ts.recent) = (before.snd_nxt, before.rcv_nxt, before.stamp);
+    }
+
+    /// Whether it has a predecessor in TIME-WAIT and no answer of the peer yet.
+    pub fn is_waiting_to_follow(&self) -> bool {
+        self.flags.any(Flags::FOLLOWS) && self.state == State::SynSent
     }
 
     /// A TCB before anything was heard from the peer.

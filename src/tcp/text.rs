@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::State;
-use super::arrives::Arrival;
+use super::arrives::{Arrival, stamp_before};
 use super::flags::Flags;
 use super::recv_buf::InsertError;
 use super::segment::Segment;
@@ -42,6 +42,7 @@ impl Tcb {
         {
             // Without a record it is forgotten: it is not acknowledged, so the peer sends it again.
             cold.fin = Some(fin);
+            cold.fin_stamp = seg.stamps.map_or(cold.fin_stamp, |stamps| stamps.val);
         }
     }
 
@@ -91,9 +92,13 @@ impl Tcb {
     fn reach_noted_fin(&mut self, env: &mut Env<'_>) -> bool {
         let nxt = self.rcv.nxt;
         let Some(cold) = self.cold_mut(env.shared) else { return false };
-        let reached = cold.fin == Some(nxt);
+        let (reached, stamp) = (cold.fin == Some(nxt), cold.fin_stamp);
         cold.fin = cold.fin.filter(|&fin| nxt.before(fin));
         self.detach_idle(env.shared);
+        if reached && self.flags.any(Flags::STAMPS) && stamp_before(self.ts.recent, stamp) {
+            // TIME-WAIT wants the latest stamp there is.
+            self.ts.recent = stamp;
+        }
         reached
     }
 

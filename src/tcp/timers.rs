@@ -68,6 +68,13 @@ impl Tcb {
         self.flags.set(Flags::RETRANSMIT_SET);
     }
 
+    /// Moves the retransmission timer, if it is set, to `us` microseconds from now, unless it is earlier.
+    pub(super) fn hasten_retransmit_timer(&mut self, us: u32, now: impl Reading) {
+        if self.is_set(Timer::Retransmit) && self.fast_timers.retransmit.ahead(now) > us {
+            self.set_retransmit_timer(us, now);
+        }
+    }
+
     /// Sets or moves the timer of the delayed acknowledgment; four minutes at most.
     #[inline]
     pub(super) fn set_delayed_ack_timer(&mut self, delay: Duration, now: impl Reading) {
@@ -169,6 +176,10 @@ mod tests {
         assert_eq!(tcb.deadline(now), Instant::from_millis(16));
         tcb.set_retransmit_timer(3_000, now);
         assert_eq!(tcb.deadline(now), Instant::from_millis(10));
+        tcb.hasten_retransmit_timer(4_000, now);
+        assert_eq!(tcb.deadline(now), Instant::from_millis(10), "never later");
+        tcb.hasten_retransmit_timer(2_000, now);
+        assert_eq!(tcb.deadline(now), Instant::from_millis(9));
         tcb.set_timer(Timer::App, Duration::from_millis(20), now);
         tcb.cancel_protocol_timers();
         assert_eq!(tcb.deadline(now), Instant::from_millis(27), "the application's own stays");

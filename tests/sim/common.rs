@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ringroad::base::{AddrPair, FlowId, HashKey, Instant, Seq};
 use ringroad::io::sim::{Faults, SimNet};
@@ -64,7 +65,8 @@ pub fn connect(to: IpAddr, port: u16) -> Connect {
 }
 
 /// A link as good as a cable: 50 us.
-pub const CLEAN: Faults = Faults { delay_us: 50, jitter_us: 0, loss: 0, duplicate: 0, corrupt: 0 };
+pub const CLEAN: Faults =
+    Faults { delay_us: 50, jitter_us: 0, loss: 0, duplicate: 0, corrupt: 0, replay: 0, replay_us: 0 };
 
 /// The octet at `position` of the stream `stream`.
 pub fn pattern(stream: u64, position: u64) -> u8 {
@@ -421,4 +423,16 @@ pub fn see(frame: &[u8]) -> Seen<'_> {
     let ip = ringroad::wire::ip::parse(eth.ether_type, eth.payload).expect("IP");
     assert!(checksum::verify(&ip.addrs, PROTOCOL_TCP, ip.payload), "a checksum that we sent");
     Seen { eth, tcp: TcpView::parse(ip.payload).expect("TCP") }
+}
+
+/// Which seeds to try: `RINGROAD_SEEDS`, a number of them or a range, else `usual`.
+pub fn seeds(usual: Range<u64>) -> Range<u64> {
+    match std::env::var("RINGROAD_SEEDS").ok().map(|seeds| (seeds.parse(), seeds)) {
+        None => usual,
+        Some((Ok(seeds), _)) => 0..seeds,
+        Some((Err(_), range)) => {
+            let (from, to) = range.split_once("..").expect("RINGROAD_SEEDS is N or FROM..TO");
+            from.parse().expect("a number")..to.parse().expect("a number")
+        }
+    }
 }

@@ -8,7 +8,7 @@ use super::common::{
 use ringroad::base::{Counter, DropReason};
 use ringroad::io::sim::{Faults, SimNet};
 use ringroad::stack::{Connect, ConnectError, Cx, EngineConfig, Limits, Listen, Owners};
-use ringroad::tcp::{CloseReason, FlowOptions, KeepAlive, Report, State};
+use ringroad::tcp::{CloseReason, FlowOptions, KeepAlive, Report, State, TcpConfig};
 use ringroad::wire::{Control, Mac};
 
 /// An application that connects `n` times to host 2, port 80.
@@ -203,7 +203,9 @@ fn source_ports_run_out_and_come_back_after_time_wait() {
         assert!(cx.connect(&connect(v4(2), 81)).is_ok(), "another destination has its own ports");
     });
     let mut net = SimNet::new(1);
-    net.add(EngineConfig { source_ports: 100..=101, ..config(1) }, client, CLEAN);
+    // With timestamps ports need not wait.
+    let tcp = TcpConfig { timestamps: false, ..TcpConfig::default() };
+    net.add(EngineConfig { source_ports: 100..=101, tcp, ..config(1) }, client, CLEAN);
     net.add(config(2), serve(Script::passive(), |listen| Listen { ports: 80..=81, ..listen }), CLEAN);
     net.introduce();
     net.start();

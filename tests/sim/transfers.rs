@@ -1,7 +1,7 @@
 //! Two engines in one process over a seeded network: every octet once and in order, every close closed.
 use std::time::Duration;
 
-use super::common::{Bulk, CLEAN, Ev, Script, assert_nothing_left, connect, pair, run, v4, v6};
+use super::common::{Bulk, CLEAN, Ev, Script, assert_nothing_left, connect, pair, run, seeds, v4, v6};
 use ringroad::base::Rng;
 use ringroad::io::sim::Faults;
 use ringroad::stack::Listen;
@@ -46,18 +46,6 @@ fn bulk_arrives_octet_for_octet_on_a_clean_link() {
     }
 }
 
-/// How many seeds to try: `RINGROAD_SEEDS`, or 200.
-fn seeds() -> std::ops::Range<u64> {
-    match std::env::var("RINGROAD_SEEDS").ok().map(|seeds| (seeds.parse(), seeds)) {
-        None => 0..200,
-        Some((Ok(seeds), _)) => 0..seeds,
-        Some((Err(_), range)) => {
-            let (from, to) = range.split_once("..").expect("RINGROAD_SEEDS is N or FROM..TO");
-            from.parse().expect("a number")..to.parse().expect("a number")
-        }
-    }
-}
-
 /// Says how to repeat a seed that panics.
 struct Repeat<'a>(&'a str, u64);
 
@@ -76,7 +64,8 @@ impl Drop for Repeat<'_> {
 #[test]
 fn bulk_arrives_octet_for_octet_whatever_the_link_does() {
     let mut given_up = 0;
-    for seed in seeds() {
+    let seeds = seeds(0..200);
+    for seed in seeds.clone() {
         let _repeat = Repeat("bulk_arrives_octet_for_octet_whatever_the_link_does", seed);
         let mut rng = Rng::new(seed);
         let faults = Faults {
@@ -85,12 +74,13 @@ fn bulk_arrives_octet_for_octet_whatever_the_link_does() {
             loss: rng.below(100_001),
             duplicate: rng.below(100_001),
             corrupt: rng.below(100_001),
+            ..CLEAN
         };
         let (up, down) = (u64::from(rng.below(60_000)), u64::from(rng.below(60_000)));
         let ends = bulk(seed, seed % 2 == 1, up, down, faults);
         // With one frame in five lost or damaged, every attempt within R2 may fail, but hardly ever does.
         given_up += u64::from(ends.contains(&CloseReason::TimedOut));
-        assert!(given_up <= 2 + (seeds().end - seeds().start) / 500, "{given_up} of {}", seed + 1);
+        assert!(given_up <= 2 + (seeds.end - seeds.start) / 500, "{given_up} of {}", seed + 1);
         assert!(given_up > 0 || ends == [CloseReason::Finished; 2], "{ends:?}");
     }
 }
@@ -226,11 +216,17 @@ fn every_close_reaches_closed_at_both_ends() {
 #[test]
 fn orderly_closes_are_orderly_whatever_the_link_does() {
     use Close::*;
-    for seed in seeds() {
+    for seed in seeds(0..200) {
         let _repeat = Repeat("orderly_closes_are_orderly_whatever_the_link_does", seed);
         let how = [ClientFirst, ServerFirst, Both, HalfClient, HalfServer][(seed % 5) as usize];
-        let faults =
-            Faults { delay_us: 1_000, jitter_us: 3_000, loss: 100_000, duplicate: 100_000, corrupt: 50_000 };
+        let faults = Faults {
+            delay_us: 1_000,
+            jitter_us: 3_000,
+            loss: 100_000,
+            duplicate: 100_000,
+            corrupt: 50_000,
+            ..CLEAN
+        };
         // A FIN whose last acknowledgment is lost is answered by TIME-WAIT.
         assert_eq!(play(how, seed, false, faults), [CloseReason::Finished; 2], "{how:?}");
     }

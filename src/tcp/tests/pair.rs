@@ -192,9 +192,9 @@ impl Pair {
         let now = self.now;
         let end = &mut self.ends[to];
         if let Some(time_wait) = end.time_wait {
-            use TimeWaitVerdict::{Ack, Challenge, Restart};
-            if matches!(time_wait.on_segment(&seg), Ack | Challenge | Restart) {
-                let out = time_wait.ack(STAMP_OFFSET, now);
+            use TimeWaitVerdict::{Ack, Challenge, Refuse, Restart};
+            if matches!(time_wait.on_segment(&seg, false), Ack | Challenge | Refuse | Restart) {
+                let out = time_wait.ack(STAMP_OFFSET);
                 self.launch(to, Sent::new(out, vec![]));
             }
             return;
@@ -311,7 +311,7 @@ impl End {
             return;
         }
         if tcb.closed().is_none() && tcb.state() == State::TimeWait {
-            self.time_wait = Some(TimeWait::new(tcb));
+            self.time_wait = Some(TimeWait::new(tcb, self.host.lent.now));
         }
         self.over = tcb.closed();
         if self.over.is_some() || self.time_wait.is_some() {

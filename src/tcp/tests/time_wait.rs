@@ -8,13 +8,13 @@ use crate::wire::Control;
 #[test]
 fn the_record_answers_with_the_numbers_of_the_connection() {
     let host = Host::in_state(State::TimeWait);
-    let record = TimeWait::new(&host.tcb);
-    let ack = record.ack(0, host.lent.now);
+    let record = TimeWait::new(&host.tcb, host.lent.now);
+    let ack = record.ack(0);
     assert_eq!((ack.seq, ack.ack), (super::segments::ISS + 2, super::segments::IRS + 2));
     assert_eq!(ack.wnd, u16::MAX);
-    assert_eq!(record.on_segment(&fa(1, 2).segment()), TimeWaitVerdict::Restart);
-    assert_eq!(record.on_segment(&r(2).segment()), TimeWaitVerdict::Free);
-    assert_eq!(record.on_segment(&r(3).segment()), TimeWaitVerdict::Ignore);
+    assert_eq!(record.on_segment(&fa(1, 2).segment(), false), TimeWaitVerdict::Restart);
+    assert_eq!(record.on_segment(&r(2).segment(), false), TimeWaitVerdict::Reset);
+    assert_eq!(record.on_segment(&r(3).segment(), false), TimeWaitVerdict::Ignore);
 }
 
 #[test]
@@ -22,11 +22,14 @@ fn a_new_incarnation_begins_beyond_whatever_the_old_peer_might_believe() {
     let host = Host::in_state(State::TimeWait);
     let mut syn = s();
     syn.seq = 2;
-    let verdict = TimeWait::new(&host.tcb).on_segment(&syn.segment());
+    let verdict = TimeWait::new(&host.tcb, host.lent.now).on_segment(&syn.segment(), false);
     let TimeWaitVerdict::Reopen { floor, .. } = verdict else { panic!("{verdict:?}") };
     assert_eq!(floor, super::segments::ISS + 2 + 65_535 + 1);
     syn.seq = 1;
-    assert_eq!(TimeWait::new(&host.tcb).on_segment(&syn.segment()), TimeWaitVerdict::Challenge);
+    assert_eq!(
+        TimeWait::new(&host.tcb, host.lent.now).on_segment(&syn.segment(), false),
+        TimeWaitVerdict::Refuse
+    );
 }
 
 #[test]
