@@ -7,9 +7,10 @@ use std::string::String;
 use std::time::Duration;
 use std::vec::Vec;
 
+use super::RunError;
 use crate::io::xdp::XdpMode;
 use crate::stack::{Limits, Listen};
-use crate::tcp::TcpConfig;
+use crate::tcp::{TcpConfig, TimeWaitFull};
 
 /// What a worker does when there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,62 @@ impl RunConfig {
             tcp: TcpConfig::default(),
             verify_checksums: true,
             drain: Duration::from_secs(1),
+        }
+    }
+
+    /// Settings that contradict each other or themselves, whatever the machine is like.
+    ///
+    /// # Errors
+    ///
+    /// The first of them.
+    pub(super) fn check(&self) -> Result<(), RunError> {
+        if let Some(range) = self.source_ports.as_ref().filter(|range| range.is_empty()) {
+            return Err(RunError::EmptySourcePorts { first: *range.start(), last: *range.end() });
+        }
+        let asked = self.tcp.time_wait;
+        if asked.is_zero() {
+            return Err(RunError::TimeWait { asked, what: "no time for old segments to die out" });
+        }
+        if asked > Self::TIME_WAIT_MAX {
+            return Err(RunError::TimeWait { asked, what: "too long to be told from a moment ago" });
+        }
+        if self.tcp.time_wait_full == TimeWaitFull::RefuseOpens && self.limits.time_wait_max == 0 {
+            return Err(RunError::NoTimeWaitRoom);
+        }
+        Ok(())
+    }
+
+    /// Records have the time in 32 bits of milliseconds.
+    const TIME_WAIT_MAX: Duration = Duration::from_secs(12 * 24 * 3_600);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn settings_that_cannot_be_meant_are_refused_in_a_sentence() {
+        assert!(RunConfig::new("lo").check().is_ok());
+        let tcp = |time_wait| RunConfig {
+            tcp: TcpConfig { time_wait, ..TcpConfig::default() },
+            ..RunConfig::new("lo")
+        };
+        assert!(tcp(Duration::from_nanos(1)).check().is_ok());
+        let no_room = RunConfig {
+            limits: Limits { time_wait_max: 0, ..Limits::default() },
+            tcp: TcpConfig { time_wait_full: TimeWaitFull::RefuseOpens, ..TcpConfig::default() },
+            ..RunConfig::new("lo")
+        };
+        let none = RunConfig { source_ports: Some(RangeInclusive::new(9, 8)), ..RunConfig::new("lo") };
+        for (config, words) in [
+            (none, "source ports 9-8 are none"),
+            (tcp(Duration::ZERO), "TIME-WAIT (`TcpConfig::time_wait`) of 0ns is no time"),
+            (tcp(Duration::MAX), "is too long"),
+            (no_room, "TIME-WAIT has room for no record"),
+        ] {
+            let told = config.check().expect_err(words).to_string();
+            assert!(told.contains(words), "{told}");
         }
     }
 }

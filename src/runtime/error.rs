@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::string::String;
+use std::time::Duration;
 
 use crate::io::xdp::XdpError;
 use crate::runtime::netlink::NetlinkError;
@@ -85,6 +86,30 @@ pub enum RunError {
         /// One that the kernel has.
         taken: u16,
     },
+    /// The range of source ports has none.
+    #[error("source ports {first}-{last} are none: the first must not be above the last")]
+    EmptySourcePorts {
+        /// First port asked for.
+        first: u16,
+        /// Last port asked for.
+        last: u16,
+    },
+    /// 2 MSL is nothing, or longer than clocks of 32 bits can tell.
+    #[error(
+        "TIME-WAIT (`TcpConfig::time_wait`) of {asked:?} is {what}: it must be longer than 0 and at most 12 days"
+    )]
+    TimeWait {
+        /// 2 MSL asked for.
+        asked: Duration,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// No connect could ever succeed.
+    #[error(
+        "TIME-WAIT has room for no record (`Limits::time_wait_max` is 0) and connects wait for room there \
+         (`TimeWaitFull::RefuseOpens`): raise the one or choose `TimeWaitFull::EvictOldest`"
+    )]
+    NoTimeWaitRoom,
     /// No port is left.
     #[error(
         "the kernel may use every port above 1023 here (net.ipv4.ip_local_port_range): make its range smaller, or \

@@ -61,6 +61,7 @@ pub fn run<A: App + Send>(
     factory: impl Fn(u16) -> A,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<RunEnd, RunError> {
+    config.check()?;
     let interface = netlink::interface(&config.dev)?;
     let nic = Nic::open(&config.dev)?;
     let cpus = check(config, &interface, &nic)?;
