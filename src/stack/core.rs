@@ -350,6 +350,8 @@ impl Core {
     /// With [`TimeWaitFull::RefuseOpens`] every open connection must find room in TIME-WAIT when it ends.
     fn check_time_wait_room(&mut self) -> Result<(), ConnectError> {
         let refuses = self.config.tcp.time_wait_full == TimeWaitFull::RefuseOpens;
+        // Dead records make room without shortening anybody's 2 MSL.
+        while refuses && self.time_wait.room() <= self.flows.len() && self.time_wait.pop_dead() {}
         if refuses && self.time_wait.room() <= self.flows.len() {
             self.counters.add(Counter::TimeWaitOpensRefused);
             return Err(ConnectError::TimeWaitFull);

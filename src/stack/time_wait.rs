@@ -153,6 +153,11 @@ impl TimeWaitTable {
         if due { self.pop_oldest() } else { None }
     }
 
+    /// Takes out the record at the head if it is dead; says whether it did.
+    pub fn pop_dead(&mut self) -> bool {
+        self.first().is_some_and(|first| first.tag & LIVE == 0) && self.pop_oldest().is_some()
+    }
+
     /// Takes out the record at the head, whatever its time.
     pub fn pop_oldest(&mut self) -> Option<Popped> {
         let live = self.first()?.tag & LIVE != 0;

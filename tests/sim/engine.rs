@@ -8,7 +8,7 @@ use super::common::{
 use ringroad::base::{Counter, DropReason};
 use ringroad::io::sim::{Faults, SimNet};
 use ringroad::stack::{Connect, ConnectError, Cx, EngineConfig, Limits, Listen, Owners};
-use ringroad::tcp::{CloseReason, FlowOptions, KeepAlive, Report, State, TcpConfig};
+use ringroad::tcp::{CloseReason, FlowOptions, KeepAlive, Report, State, TcpConfig, TimeWaitFull};
 use ringroad::wire::{Control, Mac};
 
 /// An application that connects `n` times to host 2, port 80.
@@ -324,6 +324,121 @@ fn a_full_time_wait_table_gives_the_oldest_up() {
     assert_eq!(counted(&net, 1, Counter::TimeWaitEvicted), 6);
     run(&mut net, 61);
     assert_nothing_left(&net, 2);
+}
+
+#[test]
+fn a_client_that_was_challenged_gets_through_whatever_the_rate_limit_says() {
+    for rfc1337 in [false, true] {
+        // Text of which the client's sequence numbers run ahead of its clock, all in one tick of timestamps.
+        let client = Script::new(|flow, event| match event {
+            Ev::Connect => flow.send(&[7; 3_000]),
+            Ev::Data(text) => text.len(),
+            Ev::Fin => {
+                flow.close();
+                0
+            }
+            Ev::Close(_) => {
+                flow.cx().set_timer(Duration::from_micros(1));
+                0
+            }
+            _ => 0,
+        });
+        let mut heard = 0;
+        let server = Script::new(move |flow, event| match event {
+            Ev::Data(text) => {
+                heard += text.len();
+                if heard.is_multiple_of(3_000) {
+                    flow.close();
+                }
+                text.len()
+            }
+            _ => 0,
+        });
+        let tcp = TcpConfig { challenge_acks_per_second: 0, rfc1337, ..TcpConfig::default() };
+        let mut net = SimNet::new(1);
+        net.add(EngineConfig { source_ports: 100..=100, ..config(1) }, dial(client, 1), CLEAN);
+        net.add(EngineConfig { tcp, ..config(2) }, serve(server, |listen| listen), CLEAN);
+        net.host_mut(0).app.on_worker_timer = Box::new(|cx| {
+            cx.connect(&connect(v4(2), 80)).expect("the port is free: the server closed first");
+        });
+        net.introduce();
+        net.start();
+        let until = net.now().plus_micros(900_000);
+        while net.now() < until {
+            net.step();
+        }
+        assert!(counted(&net, 1, Counter::TimeWaitRefused) > 0, "RFC 1337: {rfc1337}");
+        assert_eq!(counted(&net, 1, Counter::TimeWaitReset) > 0, !rfc1337);
+        // Who is refused waits for 10 ms, nobody for a second.
+        let app = &net.host(0).app;
+        assert!(app.count(&Ev::Connect) > 5, "{:?}", app.log);
+        assert!(app.count(&Ev::Close(CloseReason::Finished)) + 1 >= app.count(&Ev::Connect), "{:?}", app.log);
+    }
+}
+
+#[test]
+fn connects_wait_for_room_in_time_wait_where_that_is_wished() {
+    let full = TcpConfig { time_wait_full: TimeWaitFull::RefuseOpens, ..TcpConfig::default() };
+    let limits = Limits { time_wait_max: 4, ..LIMITS };
+    let mut net = SimNet::new(1);
+    net.add(EngineConfig { tcp: full, limits, ..config(1) }, dial(Script::passive(), 3), CLEAN);
+    net.add(config(2), serve(Script::passive(), |listen| listen), CLEAN);
+    net.introduce();
+    net.start();
+    run(&mut net, 1);
+    on(&mut net, 0, |cx| {
+        cx.connect(&connect(v4(2), 80)).expect("the fourth");
+        assert_eq!(cx.connect(&connect(v4(2), 80)), Err(ConnectError::TimeWaitFull));
+    });
+    run(&mut net, 1);
+    for id in net.host(0).app.ids.clone() {
+        on(&mut net, 0, move |cx| cx.flow(id).expect("it lives").close());
+    }
+    run(&mut net, 1);
+    assert_eq!(net.host(0).engine.time_wait_count(), 4);
+    on(&mut net, 0, |cx| {
+        assert_eq!(cx.connect(&connect(v4(2), 80)), Err(ConnectError::TimeWaitFull));
+    });
+    run(&mut net, 60);
+    on(&mut net, 0, |cx| {
+        cx.connect(&connect(v4(2), 80)).expect("2 MSL have passed");
+    });
+    assert_eq!(counted(&net, 0, Counter::TimeWaitOpensRefused), 2);
+    assert_eq!(counted(&net, 0, Counter::TimeWaitEvicted), 0);
+}
+
+#[test]
+fn a_connect_that_is_refused_leaves_its_predecessor_in_time_wait() {
+    let client = Script::passive().then(|cx| {
+        cx.connect(&connect(v4(2), 80)).expect("a connection");
+    });
+    let mut net = SimNet::new(1);
+    net.capture();
+    net.add(EngineConfig { source_ports: 100..=100, ..config(1) }, client, CLEAN);
+    net.add(config(2), serve(Script::passive(), |listen| listen), CLEAN);
+    net.introduce();
+    net.start();
+    run(&mut net, 1);
+    let id = net.host(0).app.ids[0];
+    on(&mut net, 0, move |cx| cx.flow(id).expect("it lives").close());
+    run(&mut net, 1);
+    on(&mut net, 1, |cx| {
+        let listener = cx.listeners().next().expect("a listener");
+        cx.close_listener(listener);
+    });
+    let mut isns = Vec::new();
+    for _ in 0..3 {
+        on(&mut net, 0, |cx| {
+            cx.connect(&connect(v4(2), 80)).expect("the port may be used again");
+        });
+        run(&mut net, 1);
+        assert_eq!(net.host(0).app.log.last(), Some(&Ev::Close(CloseReason::Refused)));
+        assert_eq!(net.host(0).engine.time_wait_count(), 1, "what had to be remembered has not become less");
+        isns.push(see(&net.captured().iter().rfind(|sent| sent.from == 0).expect("a SYN").frame).tcp.seq());
+    }
+    assert!(isns.windows(2).all(|pair| pair[1].since(pair[0]) >= 65_536), "{isns:?}");
+    assert_eq!(counted(&net, 0, Counter::TimeWaitReusedActively), 3);
+    assert_eq!(counted(&net, 0, Counter::TimeWaitCreated), 4);
 }
 
 #[test]

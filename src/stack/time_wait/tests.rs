@@ -48,6 +48,7 @@ enum Op {
     Remove(prop::sample::Index),
     PopExpired,
     PopOldest,
+    PopDead,
     Wait(u8),
 }
 
@@ -58,6 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<prop::sample::Index>().prop_map(Op::Remove),
         4 => Just(Op::PopExpired),
         1 => Just(Op::PopOldest),
+        1 => Just(Op::PopDead),
         4 => (0u8..12).prop_map(Op::Wait),
     ]
 }
@@ -111,6 +113,13 @@ proptest! {
                     prop_assert_eq!(ring.pop_expired(now), want);
                 }
                 Op::PopOldest => prop_assert_eq!(ring.pop_oldest(), model.pop_front().map(popped)),
+                Op::PopDead => {
+                    let dead = model.front().is_some_and(|first| !first.live);
+                    prop_assert_eq!(ring.pop_dead(), dead);
+                    if dead {
+                        model.pop_front();
+                    }
+                }
                 Op::Wait(by) => ms += u64::from(by),
             }
             prop_assert_eq!(ring.room() as usize, CAPACITY as usize - model.len());
