@@ -148,7 +148,9 @@ fn weeks_of_silence_are_not_taken_for_none() {
             host.expect("A 0+0 ack 1");
             host.recv(a(1, 1));
         }
-        (0..5).for_each(|_| drop(host.fire()));
+        for _ in 0..5 {
+            host.fire();
+        }
         host.expect_closed(CloseReason::TimedOut);
     }
 }
