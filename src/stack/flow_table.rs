@@ -362,7 +362,7 @@ mod tests {
     fn hash() -> impl Strategy<Value = u64> {
         prop_oneof![
             1 => any::<u64>(),
-            4 => (0u64..4, 0u64..4).prop_map(|(home, low)| (home.wrapping_sub(2) << 59) | low),
+            4 => (0u64..4, 0u64..4).prop_map(|(home, low)| (home.wrapping_sub(2) << 59) | low << 32),
         ]
     }
 

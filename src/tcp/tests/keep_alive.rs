@@ -115,3 +115,42 @@ fn a_probe_from_the_peer_is_answered() {
     host.recv(pa(0, 1, 1));
     host.expect("A 1+0 ack 1");
 }
+
+#[test]
+fn a_probe_does_not_hide_that_nothing_was_sent_for_long() {
+    let mut host = Host::open(|_, options| on(options), sa().wnd(60_000));
+    let mut sent = 1;
+    while host.cwnd() <= 20_000 {
+        host.send(10_000);
+        sent += 10_000;
+        host.recv(a(1, sent).wnd(60_000));
+    }
+    host.sent.clear();
+    host.wait(Duration::from_secs(100));
+    host.expect(&std::format!("A {}+0 ack 1", sent - 1));
+    host.recv(a(1, sent).wnd(60_000));
+    host.send(1);
+    assert_eq!(host.cwnd(), 10_000, "the initial window again");
+}
+
+#[test]
+fn weeks_of_silence_are_not_taken_for_none() {
+    // 2^32 ms pass during the third silence of each.
+    for days in [20, 24] {
+        let day = Duration::from_secs(24 * 3_600);
+        let keep = KeepAlive { idle: day * days, interval: Duration::from_secs(10), probes: 3 };
+        let mut host = Host::open(|_, options| options.keep_alive = Some(keep), sa());
+        for _ in 0..3 {
+            let mut took = host.fire();
+            // After an answered probe the timer runs once for nothing.
+            took += if host.sent.is_empty() { host.fire() } else { 0 };
+            assert_eq!(u128::from(took), (day * days).as_millis(), "{days} days");
+            host.expect("A 0+0 ack 1");
+            host.recv(a(1, 1));
+        }
+        for _ in 0..5 {
+            host.fire();
+        }
+        host.expect_closed(CloseReason::TimedOut);
+    }
+}
