@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -65,8 +66,8 @@ impl Figures {
         let mut instructions = BTreeMap::new();
         for (name, profile, few, many, units) in COUNTED {
             for count in [few, many] {
-                if !counted.contains_key(&(profile, count)) {
-                    counted.insert((profile, count), callgrind(profile, count)?);
+                if let Entry::Vacant(entry) = counted.entry((profile, count)) {
+                    entry.insert(callgrind(profile, count)?);
                 }
             }
             let more = counted[&(profile, many)] - counted[&(profile, few)];

@@ -13,7 +13,7 @@ use crate::stack::{Limits, MemoryPlan};
 /// How much each worker may hold.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Memory {
-    /// TIME-WAIT records that each worker of --backend xdp has room for: closes per second times 60
+    /// TIME-WAIT records that each worker of --backend xdp has room for: closes per second times --time-wait
     #[arg(long, value_name = "N", default_value_t = 1_048_576,
         value_parser = clap::value_parser!(u32).range(1..=268_435_456))]
     max_time_wait: u32,

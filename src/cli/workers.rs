@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
+use std::time::Duration;
 use std::vec::Vec;
 
 use anyhow::bail;
@@ -11,6 +12,7 @@ use super::parse::{self, Backend, List};
 use super::xdp::{Idle, Mode};
 use crate::load::kernel::Thread;
 use crate::runtime::RunConfig;
+use crate::tcp::TcpConfig;
 
 /// The workers of one command.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +34,12 @@ pub(super) struct Workers {
     /// How to get frames with --backend xdp; what was obtained is printed
     #[arg(long, value_enum, default_value = "auto")]
     mode: Mode,
+    /// Seconds in TIME-WAIT with --backend xdp: 2 MSL
+    #[arg(long, value_name = "S", default_value = "60", value_parser = parse::seconds)]
+    time_wait: Duration,
+    /// With --backend xdp, no RST ends TIME-WAIT (RFC 1337)
+    #[arg(long)]
+    rfc1337: bool,
     #[command(flatten)]
     pub memory: Memory,
 }
@@ -88,6 +96,7 @@ impl Workers {
             cpus: self.cpus_from(from),
             idle: self.idle.unwrap_or(Idle::Spin).into(),
             limits,
+            tcp: TcpConfig { time_wait: self.time_wait, rfc1337: self.rfc1337, ..TcpConfig::default() },
             ..RunConfig::new(dev)
         })
     }
