@@ -150,6 +150,11 @@ impl<C: App, S: App> Pair<C, S> {
         self.up.is_empty() && self.down.is_empty()
     }
 
+    /// How much of the server's flow table is in use, 0 to 1.
+    pub fn table_load(&self) -> f64 {
+        self.server.engine.table_load()
+    }
+
     /// See [`probe_histogram`].
     pub fn probe_histogram(&self) -> Vec<u64> {
         probe_histogram([&self.client.engine, &self.server.engine])

@@ -64,6 +64,7 @@ struct Row {
     setup_ns: f64,
     bytes_per_tcb: f64,
     retransmits: u64,
+    table_load: f64,
     mean_probe: f64,
     probe_histogram: Vec<u64>,
 }
@@ -174,6 +175,7 @@ fn measure(args: &Args) -> anyhow::Result<Row> {
         setup_ns: setup.as_secs_f64() * 1e9 / tcbs,
         bytes_per_tcb: grown as f64 / tcbs,
         retransmits,
+        table_load: bench.table_load(),
         mean_probe: mean(&probe_histogram).context("the tables are not empty")?,
         probe_histogram,
     })
@@ -197,6 +199,7 @@ fn table(rows: &[Row]) -> Table {
         "segments/exchange",
         "set-up ns/side",
         "octets/TCB",
+        "table load",
         "mean probe",
         "probes 0, 1, 2, 3, more",
     ]);
@@ -209,6 +212,7 @@ fn table(rows: &[Row]) -> Table {
             format!("{:.2}", row.segments_per_exchange),
             format!("{:.0}", row.setup_ns),
             format!("{:.0}", row.bytes_per_tcb),
+            format!("{:.2}", row.table_load),
             format!("{:.3}", row.mean_probe),
             shares(&row.probe_histogram),
         ]);

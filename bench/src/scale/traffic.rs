@@ -161,6 +161,11 @@ impl Bench {
         shuffle(&mut self.pair.client.app.flows, &mut Rng::new(1));
     }
 
+    /// See [`Pair::table_load`].
+    pub fn table_load(&self) -> f64 {
+        self.pair.table_load()
+    }
+
     /// See [`Pair::probe_histogram`].
     pub fn probe_histogram(&self) -> Vec<u64> {
         self.pair.probe_histogram()
