@@ -62,7 +62,8 @@ fn room() -> anyhow::Result<u32> {
     setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
     // No limit at all is more than enough.
     let descriptors = limit.maximum.unwrap_or(u64::from(u32::MAX));
-    let room = descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2;
+    // A connection's next may be accepted before its last is closed at the server.
+    let room = descriptors.saturating_sub(OTHER_DESCRIPTORS) / 3;
     ensure!(room > 0, "the limit of open files ({descriptors}) leaves no room for connections");
     Ok(u32::try_from(room).unwrap_or(u32::MAX))
 }
