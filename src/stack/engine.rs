@@ -25,8 +25,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Entries in the tables from which on looking ahead costs less than waiting for memory.
-    const OUTGROWS_CACHES: u32 = 1 << 16;
+    /// Connections from which on looking ahead costs less than waiting for memory. What is in TIME-WAIT does
+    /// not count: hardly a frame is for it.
+    const OUTGROWS_CACHES: u32 = 1 << 14;
 
     /// Allocates everything.
     pub fn new(config: EngineConfig, now: Instant) -> Self {
@@ -52,7 +53,7 @@ impl Engine {
     ) {
         self.core.set_now(now);
         for i in 0..rx.len() {
-            if i % LOOK_AHEAD == 0 && self.core.table.len() >= Self::OUTGROWS_CACHES {
+            if i % LOOK_AHEAD == 0 && self.core.flows.len() >= Self::OUTGROWS_CACHES {
                 self.look_ahead(rx, i);
             }
             let frame = rx.frame(i);
