@@ -13,7 +13,7 @@ pub const SPARE: u64 = 512 << 20;
 /// Where a result comes from.
 #[derive(Clone, Debug, Serialize)]
 pub struct Environment {
-    cpu: String,
+    pub cpu: String,
     cores: usize,
     memory_bytes: u64,
     kernel: String,
