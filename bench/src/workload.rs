@@ -129,9 +129,9 @@ pub fn hosts(profile: Profile, connections: u32) -> anyhow::Result<(Host<Client>
     let default = Limits::default();
     let limits = Limits {
         // Some end while others begin.
-        flows_max: default.flows_max.max(connections.saturating_mul(2)),
-        half_open_max: default.half_open_max.max(connections),
-        time_wait_max: 1 << 14,
+        flows_max: connections.saturating_mul(2).max(1024),
+        half_open_max: connections.max(1024),
+        time_wait_max: 1 << 12,
         ..default
     };
     // So short that ports come round: what is measured is the cost of a record, not of many.

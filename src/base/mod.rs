@@ -7,7 +7,7 @@
 //! | `drop_reason` | [`DropReason`]: why a frame went no further |
 //! | `counters` | [`Counters`]: what happened, one `u64` each |
 //! | `flow` | [`FlowId`], [`FlowKey`] and [`AddrPair`] |
-//! | `hash` | [`HashKey`]: the keyed hash behind tables, ISNs and timestamps |
+//! | `hash` | [`HashKey`], [`TableHash`]: the keyed hashes behind ISNs, timestamps and tables |
 //! | `rng` | [`Rng`]: a small seeded generator, not for secrets |
 //! | `slab` | [`Slab`]: fixed-capacity storage, records named by index |
 #![forbid(unsafe_code)]
@@ -24,7 +24,7 @@ mod time;
 pub use counters::{Counter, Counters};
 pub use drop_reason::DropReason;
 pub use flow::{AddrPair, FlowId, FlowKey};
-pub use hash::HashKey;
+pub use hash::{HashKey, TableHash};
 pub use rng::Rng;
 pub use seq::Seq;
 pub use slab::{Slab, Slot};

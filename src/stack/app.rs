@@ -241,6 +241,7 @@ impl<'a> Flow<'a> {
     ///
     /// Less than `data.len()` means the send buffer is full: [`App::on_writable`] follows when there is
     /// room. Zero also when the connection can no longer send.
+    #[inline(always)]
     pub fn send(&mut self, data: &[u8]) -> usize {
         let Core { flows, send, shared, .. } = &mut *self.core;
         let slot = flows.at_mut(self.index);

@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_tcp(
         &mut self,
         frame: &[u8],
@@ -105,6 +105,7 @@ impl Engine {
         Ok(())
     }
 
+    #[inline(always)]
     fn on_flow(
         &mut self,
         index: u32,
@@ -128,6 +129,7 @@ impl Engine {
     }
 
     /// Tells the application what a segment brought, and gives the text to the connection.
+    #[inline(always)]
     fn after_arrival(
         &mut self,
         index: u32,

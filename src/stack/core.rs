@@ -20,7 +20,7 @@ use super::route::Routes;
 use super::rss::Owners;
 use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::base::{Clock, Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq};
+use crate::base::{Clock, Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq, TableHash};
 use crate::tcp::{
     ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Predecessor, Secrets, Shared, Tcb, TcpConfig,
     TimeWaitFull,
@@ -102,7 +102,7 @@ pub(super) struct Core {
     pub half_open: HalfOpens,
     pub time_wait: TimeWaitTable,
     pub table: FlowTable,
-    pub hash: HashKey,
+    pub hash: TableHash,
     /// One node a flow, then one a half-open connection.
     pub wheel: Wheel,
     pub listeners: Vec<Listener>,
@@ -135,7 +135,7 @@ impl Core {
             half_open: HalfOpens::with_capacity(limits.half_open_max),
             time_wait: TimeWaitTable::new(limits.time_wait_max, config.tcp.time_wait),
             table: FlowTable::new(entries),
-            hash: config.secret.derive(1),
+            hash: TableHash::new(&config.secret.derive(1)),
             wheel: Wheel::new(limits.flows_max + limits.half_open_max, now),
             listeners: Vec::with_capacity(usize::from(limits.listeners_max)),
             send: ChunkPool::new(limits.send_chunks, limits.chunk_len),

@@ -28,6 +28,7 @@ pub(super) struct Text<'a> {
 /// Writes one segment into `frame`; returns the frame's length.
 ///
 /// `frame` holds at least the MTU and the link header, as the MSS supposes.
+#[inline(always)]
 pub(super) fn write(
     frame: &mut [u8],
     ours: Mac,
@@ -49,6 +50,7 @@ pub(super) fn write(
     network + tcp_len
 }
 
+#[inline(always)]
 fn write_segment(
     segment: &mut [u8],
     options_len: usize,
@@ -79,6 +81,7 @@ fn write_segment(
 }
 
 /// The one copy on the way out, summed as it goes.
+#[inline(always)]
 fn copy_text(room: &mut [u8], out: &Outgoing, text: Text<'_>, sum: &mut Sum) {
     let mut at = 0;
     text.tcb.text(out, text.pool, text.shared, |slice| {
@@ -88,6 +91,7 @@ fn copy_text(room: &mut [u8], out: &Outgoing, text: Text<'_>, sum: &mut Sum) {
 }
 
 /// Link and network header of an untagged frame over IPv4; returns their length.
+#[inline(always)]
 fn write_plain(
     head: &mut [u8; ethernet::HEADER_LEN + ipv4::HEADER_LEN],
     ours: Mac,

@@ -137,7 +137,7 @@ impl FlowTable {
     }
 
     /// The value under `hash` for which `eq` holds. `eq` sees few others: about one in 250 of those near.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, eq: impl FnMut(u32) -> bool) -> Option<u32> {
         self.search(hash, eq).map(|at| self.bucket(at.bucket).values[at.lane])
     }

@@ -64,6 +64,7 @@ impl Engine {
 
     /// Callbacks that do not come straight from a segment. Each kind comes before those that it may lead
     /// to: a writable user may resume reading, and whoever has read everything is told of the FIN.
+    #[inline(always)]
     fn deliver(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
         if slot.is(Mark::Announced) && !slot.tcb.may_have_news() {
@@ -108,6 +109,7 @@ impl Engine {
     }
 
     /// Segments, as many as the flow's share allows.
+    #[inline(always)]
     fn output(&mut self, index: u32, tx: &mut impl TxBatch) -> Output {
         let slot = self.core.slot(index);
         if !slot.is(Mark::Resolved) {
@@ -147,6 +149,7 @@ impl Engine {
     }
 
     /// Nothing is left to send now: ends the connection if it is over, else sets its timer.
+    #[inline(always)]
     fn settle(&mut self, index: u32, app: &mut impl App) {
         let slot = self.core.slot(index);
         let over = match (slot.tcb.closed(), slot.tcb.state()) {
@@ -164,7 +167,7 @@ impl Engine {
     }
 
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
-    #[inline]
+    #[inline(always)]
     fn arm(&mut self, index: u32) {
         let Core { flows, wheel, clock, .. } = &mut self.core;
         let deadline = flows.at(index).tcb.deadline(&*clock);

@@ -17,6 +17,7 @@ use crate::wire::Control;
 
 impl Tcb {
     /// Fifth: is the ACK acceptable, and what does it acknowledge?
+    #[inline(always)]
     pub(super) fn check_ack(
         &mut self,
         seg: &Segment<'_>,
@@ -87,6 +88,7 @@ impl Tcb {
     }
 
     /// SEG.ACK is beyond SND.UNA: octets leave the send buffer, and everything that waits for them learns.
+    #[inline(always)]
     fn progress(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
         let acked = seg.ack.since(self.snd.una);
         let flight = self.snd.flight();
@@ -132,6 +134,7 @@ impl Tcb {
 
     /// RFC 5681 §2: a duplicate acknowledgment has no text, no SYN or FIN, the same window, and comes while
     /// something is outstanding.
+    #[inline(always)]
     fn is_duplicate(&self, seg: &Segment<'_>) -> bool {
         seg.ack == self.snd.una
             && self.snd.flight() > 0
@@ -154,6 +157,7 @@ impl Tcb {
 
     /// RFC 9293 §3.10.7.4, fifth: the window moves only for segments that are not older than the last one
     /// that moved it.
+    #[inline(always)]
     fn update_window(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
         let newer =
             self.snd.wl1.before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.at_or_before(seg.ack));
@@ -185,6 +189,7 @@ impl Tcb {
     }
 
     /// RFC 6298 §3 (Karn): measures the one segment being timed, which was sent once.
+    #[inline(always)]
     fn take_rtt_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
         if self.flags.any(Flags::TIMED) && self.timed_seq.before(seg.ack) {
             self.rtt.sample(self.timed_at.elapsed(env.now), &env.config.rto);

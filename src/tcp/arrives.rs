@@ -55,6 +55,7 @@ impl Tcb {
     /// One segment has arrived for this connection.
     ///
     /// The caller delivers [`Arrival::text`], then calls [`Tcb::accept_text`], unless it was dropped.
+    #[inline(always)]
     pub fn on_segment<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
         let mut arrival = Arrival::default();
         let step = if self.is_predicted(seg) {
@@ -95,6 +96,7 @@ impl Tcb {
     /// Header prediction: in ESTABLISHED, exactly at RCV.NXT, inside the window, and nothing but ACK and PSH.
     ///
     /// Whatever passes would pass the first four steps and the sixth unchanged.
+    #[inline(always)]
     fn is_predicted(&self, seg: &Segment<'_>) -> bool {
         self.state == State::Established
             && seg.ctl.without(Control::PSH) == Control::ACK
@@ -104,6 +106,7 @@ impl Tcb {
             && seg.stamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
     }
 
+    #[inline(always)]
     fn predicted_steps<'a>(
         &mut self,
         seg: &Segment<'a>,
@@ -213,6 +216,7 @@ impl Tcb {
     }
 
     /// RFC 7323 §4.3 (2) and (3): the stamp to echo is that of the segment that made the last ACK move.
+    #[inline(always)]
     fn take_stamp(&mut self, seg: &Segment<'_>, outdated: bool) {
         let Some(Timestamps { val, .. }) = seg.stamps else { return };
         let newer = !stamp_before(val, self.ts.recent) || outdated;
@@ -245,6 +249,7 @@ impl Tcb {
     }
 
     /// Seventh: text in order is offered to the user, text ahead of RCV.NXT is kept for reassembly.
+    #[inline(always)]
     pub(super) fn check_text<'a>(
         &mut self,
         seg: &Segment<'a>,

@@ -15,6 +15,7 @@ use crate::base::{Counter, Counters, Instant, Millis32};
 
 impl Tcb {
     /// SEND: queues text; returns how many octets were taken.
+    #[inline(always)]
     pub fn send(&mut self, data: &[u8], pool: &mut ChunkPool, shared: &Shared) -> usize {
         if !self.may_send() {
             return 0;

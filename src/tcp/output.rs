@@ -29,6 +29,7 @@ impl Tcb {
     }
 
     /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
+    #[inline(always)]
     pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.closed.is_some() {
             return self.poll_reset();
@@ -109,6 +110,7 @@ impl Tcb {
 
     /// New text, or text again after a timeout, as far as window, congestion window, Nagle and silly-window
     /// avoidance let it (RFC 9293 §3.8.6.2.1).
+    #[inline(always)]
     fn poll_text(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         let force = self.flags.take(Flags::FORCE);
         if !self.state.is_synchronized() || (self.send_buf.is_empty() && self.snd.fin == Fin::None) {
@@ -141,6 +143,7 @@ impl Tcb {
     }
 
     /// Octets that the peer's window and the congestion window leave from `cursor` on.
+    #[inline(always)]
     fn room_at(&self, cursor: Seq, shared: &Shared) -> u32 {
         let inflation = self.cold(shared).map_or(0, |cold| cold.recovery.inflation());
         let cwnd = self.congestion.cwnd().saturating_add(inflation);
@@ -148,6 +151,7 @@ impl Tcb {
     }
 
     /// RFC 9293 §3.8.6.2.1: conditions (1) to (3); what is sent again needs only room.
+    #[inline(always)]
     fn may_send_now(&self, cursor: Seq, len: u32, left: u32) -> bool {
         let idle = self.snd.flight() == 0;
         let again = cursor.before(self.snd.nxt);
@@ -166,6 +170,7 @@ impl Tcb {
     }
 
     /// RFC 5681 §4.1: after an idle RTO the congestion window says nothing of the path any more.
+    #[inline(always)]
     fn restart_after_idle(&mut self, env: &Env<'_>) {
         let idle = |sent_at: Millis32| u64::from(sent_at.elapsed(env.now)) * 1_000;
         if self.snd.flight() == 0 && idle(self.sent_at) > u64::from(self.rtt.rto_us()) {
@@ -175,6 +180,7 @@ impl Tcb {
     }
 
     /// Makes the segment of `len` octets at `seq`, and all the bookkeeping of having sent it.
+    #[inline(always)]
     fn send_at(&mut self, seq: Seq, len: u32, fin: bool, env: &mut Env<'_>) -> Outgoing {
         let text_offset = seq.since(self.snd.una);
         let after = seq + len + u32::from(fin);
@@ -226,6 +232,7 @@ impl Tcb {
         Some(self.with_ack(self.snd.nxt - 1, Control::ACK, env))
     }
 
+    #[inline(always)]
     fn poll_ack(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.rcv.acks_owed == 0 || self.state == State::SynSent {
             return None;
@@ -243,6 +250,7 @@ impl Tcb {
 
     /// A segment that carries RCV.NXT, RCV.WND, the options of every segment after the handshake, and SACK
     /// blocks as far as `text_len` octets leave room for them: SMSS does not allow for those (MUST-16).
+    #[inline(always)]
     fn with_ack_and_text(
         &mut self,
         seq: Seq,
@@ -267,6 +275,7 @@ impl Tcb {
     }
 
     /// Every segment with ACK answers whatever acknowledgment was owed.
+    #[inline(always)]
     fn acked_with(&mut self, ack: Seq, ctl: Control) {
         if ctl.intersects(Control::ACK) {
             self.rcv.acked = ack;
@@ -277,6 +286,7 @@ impl Tcb {
 
     /// Moves the right edge to what the buffer holds: never back (MUST-34's twin for receivers, SHLD-14),
     /// and forward only by a worthwhile step (RFC 9293 §3.8.6.2.2, MUST-39).
+    #[inline(always)]
     fn open_window(&mut self, shared: &Shared) {
         let limit = self.recv_limit(shared.settings.get(self.settings));
         if !self.flags.any(Flags::UNREAD) {
@@ -316,6 +326,7 @@ impl Tcb {
     }
 
     /// (Re)starts the timer: RTO, or for a closed window RTO backed off by the probes so far.
+    #[inline(always)]
     pub(super) fn start_retransmit_timer(&mut self, env: &Env<'_>) {
         let mut us = self.rtt.rto_us().min(PERSIST_MAX_US);
         if self.probes > 0 {

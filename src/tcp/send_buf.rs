@@ -59,6 +59,7 @@ impl SendBuf {
 
     /// Appends what fits of `data` and returns how many octets that is: at most so many that `limit`
     /// octets (and never more than 2^30) are queued, and fewer when the pool runs out.
+    #[inline(always)]
     pub fn push(&mut self, pool: &mut ChunkPool, data: &[u8], limit: u32) -> usize {
         let room = limit.min(TEXT_MAX).saturating_sub(self.len) as usize;
         let mut rest = &data[..data.len().min(room)];

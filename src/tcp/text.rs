@@ -57,6 +57,7 @@ impl Tcb {
         !nothing && self.accept(text, consumed, env)
     }
 
+    #[inline(always)]
     fn accept(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
         let end = self.rcv.nxt + u32::try_from(text.len()).expect("a packet's text");
         let mut fin = self.flags.take(Flags::FIN_NEXT);
@@ -103,6 +104,7 @@ impl Tcb {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
+    #[inline(always)]
     fn store_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) {
         let had_gaps = self.flags.any(Flags::GAPS);
         let (read, rest) = text.split_at(consumed.min(text.len()));
@@ -149,6 +151,7 @@ impl Tcb {
 
     /// Delayed acknowledgments (RFC 9293 MUST-40, SHLD-18): at once for every second full-sized segment and
     /// wherever a gap is involved, else when the timer says so.
+    #[inline(always)]
     fn owe_ack_for_text(&mut self, at_once: bool, env: &mut Env<'_>) {
         let waiting = self.rcv.nxt.since(self.rcv.acked);
         if at_once || waiting >= 2 * u32::from(self.rcv.mss) || env.config.delayed_ack.is_zero() {

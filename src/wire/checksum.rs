@@ -38,7 +38,7 @@ impl Sum {
     }
 
     /// Adds `octets`, which follow directly on those added before.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, octets: &[u8]) {
         let (blocks, rest) = octets.as_chunks::<BLOCK>();
         let mut lanes = Lanes::default();
@@ -55,7 +55,7 @@ impl Sum {
     /// # Panics
     ///
     /// If the two differ in length.
-    #[inline]
+    #[inline(always)]
     pub fn copy(&mut self, dst: &mut [u8], src: &[u8]) {
         /// From here on vectors copy faster, though what they copied is then read again, from the nearest cache.
         const LONG: usize = 128;
