@@ -233,7 +233,8 @@ mod tests {
                 for shift in [54, 0] {
                     let mut counts = [0_usize; BUCKETS];
                     for i in 0..u16::try_from(BUCKETS * EACH).expect("short") {
-                        counts[(table.flow(&maker(i)) >> shift) as usize % BUCKETS] += 1;
+                        let near = (table.flow(&maker(i)) >> shift) % BUCKETS as u64;
+                        counts[usize::try_from(near).expect("small")] += 1;
                     }
                     // Of 1,024 numbers of a Poisson distribution around 32 none is beyond 7 deviations.
                     let most = counts.iter().max().expect("buckets");

@@ -5,9 +5,9 @@ use core::net::Ipv4Addr;
 
 use super::ingress::Link;
 use crate::base::{AddrPair, FlowKey};
-use crate::tcp::{ChunkPool, Outgoing, Shared, Tcb};
+use crate::tcp::{ChunkPool, MoreOptions, Outgoing, RecvPools, Shared, Tcb};
 use crate::wire::tcp::{self, TcpFields};
-use crate::wire::{Ipv4Fields, Mac, PROTOCOL_TCP, Sum, checksum, ethernet, ipv4, ipv6};
+use crate::wire::{Ipv4Fields, Mac, PROTOCOL_TCP, Sum, Timestamps, checksum, ethernet, ipv4, ipv6};
 
 /// What every packet of a flow has in its link and network headers.
 #[derive(Clone, Copy, Debug)]
@@ -17,17 +17,22 @@ pub(super) struct Path {
     pub dscp: u8,
 }
 
-/// Where a segment's text lies.
+/// Where a segment's text and its SACK blocks lie.
 #[derive(Debug)]
-pub(super) struct Text<'a> {
+pub(super) struct Source<'a> {
     pub tcb: &'a mut Tcb,
-    pub pool: &'a ChunkPool,
+    pub send: &'a ChunkPool,
+    pub recv: &'a RecvPools,
     pub shared: &'a mut Shared,
 }
 
+/// Octets of headers without options over untagged Ethernet and IPv4.
+const PLAIN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + tcp::HEADER_LEN;
+
 /// Writes one segment into `frame`; returns the frame's length.
 ///
-/// `frame` holds at least the MTU and the link header, as the MSS supposes.
+/// `frame` holds at least the MTU and the link header, as the MSS supposes. Without a `source` the segment has
+/// neither text nor SACK blocks.
 #[inline(always)]
 pub(super) fn write(
     frame: &mut [u8],
@@ -35,34 +40,86 @@ pub(super) fn write(
     path: &Path,
     key: &FlowKey,
     out: &Outgoing,
-    text: Option<Text<'_>>,
+    source: Option<Source<'_>>,
 ) -> usize {
-    let options_len = out.options.len();
+    // Nearly every frame: with an array the compiler knows where each header lies.
+    if let (AddrPair::V4 { .. }, None, MoreOptions::None) = (key.addrs, path.link.vlan, out.more)
+        && let Some((head, room)) = frame.split_first_chunk_mut()
+    {
+        return PLAIN + write_plain(head, room, ours, path, key, out, source);
+    }
+    write_any(frame, ours, *path, *key, *out, source)
+}
+
+/// Writes the headers that nearly every frame has, and what follows; returns the length of what follows.
+#[inline(always)]
+fn write_plain(
+    head: &mut [u8; PLAIN],
+    room: &mut [u8],
+    ours: Mac,
+    path: &Path,
+    key: &FlowKey,
+    out: &Outgoing,
+    source: Option<Source<'_>>,
+) -> usize {
+    let options_len = if out.stamps.is_some() { Timestamps::ALIGNED_LEN } else { 0 };
+    let text_len = out.text_len as usize;
+    let (link, rest) = head.split_at_mut(ethernet::HEADER_LEN);
+    let (network, header) = rest.split_at_mut(ipv4::HEADER_LEN);
+    ethernet::emit(link, path.link.mac, ours, None, ethernet::ETHER_TYPE_IPV4);
+    let AddrPair::V4 { local: src, remote: dst } = key.addrs else { unreachable!("the caller has looked") };
+    let tcp_len = tcp::HEADER_LEN + options_len + text_len;
+    ipv4::emit(network, &ipv4_fields(path, src, dst, tcp_len));
+    let mut sum = tcp::emit(header, &fields(key, out), options_len);
+    sum.join(checksum::pseudo_header(&key.addrs, PROTOCOL_TCP, tcp_len));
+    let mut room = room;
+    if let Some(stamps) = out.stamps {
+        let (options, rest) = room.split_at_mut(options_len);
+        sum.join(stamps.emit(options));
+        room = rest;
+    }
+    if let Some(source) = source
+        && text_len > 0
+    {
+        copy_text(&mut room[..text_len], out, source, &mut sum);
+    }
+    tcp::set_checksum(header, sum.finish());
+    options_len + text_len
+}
+
+/// Writes a segment of any kind, header by header.
+#[inline(never)]
+fn write_any(
+    frame: &mut [u8],
+    ours: Mac,
+    path: Path,
+    key: FlowKey,
+    out: Outgoing,
+    source: Option<Source<'_>>,
+) -> usize {
+    let sack = source.as_ref().map(|from| from.tcb.sack_blocks(&out, from.recv, from.shared));
+    let options = out.options(sack.unwrap_or_default());
+    let options_len = options.len();
     let tcp_len = tcp::HEADER_LEN + options_len + out.text_len as usize;
-    let network = match (key.addrs, frame.first_chunk_mut()) {
-        // Nearly every frame: with an array the compiler knows where each header lies.
-        (AddrPair::V4 { local, remote }, Some(head)) if path.link.vlan.is_none() => {
-            write_plain(head, ours, path, local, remote, tcp_len)
-        }
-        _ => write_network(frame, ours, path, key, tcp_len),
-    };
-    write_segment(&mut frame[network..network + tcp_len], options_len, key, out, text);
+    let network = write_network(frame, ours, &path, &key, tcp_len);
+    let segment = &mut frame[network..network + tcp_len];
+    let (header, room) = segment.split_at_mut(tcp::HEADER_LEN);
+    let (for_options, room) = room.split_at_mut(options_len);
+    let mut sum = tcp::emit(header, &fields(&key, &out), options_len);
+    sum.join(checksum::pseudo_header(&key.addrs, PROTOCOL_TCP, tcp_len));
+    sum.join(options.emit(for_options));
+    if let Some(source) = source
+        && out.text_len > 0
+    {
+        copy_text(room, &out, source, &mut sum);
+    }
+    tcp::set_checksum(header, sum.finish());
     network + tcp_len
 }
 
 #[inline(always)]
-fn write_segment(
-    segment: &mut [u8],
-    options_len: usize,
-    key: &FlowKey,
-    out: &Outgoing,
-    text: Option<Text<'_>>,
-) {
-    let tcp_len = segment.len();
-    let (header, rest) =
-        segment.split_first_chunk_mut::<{ tcp::HEADER_LEN }>().expect("a segment has a header");
-    let (options, room) = rest.split_at_mut(options_len);
-    let fields = TcpFields {
+const fn fields(key: &FlowKey, out: &Outgoing) -> TcpFields {
+    TcpFields {
         src_port: key.local_port,
         dst_port: key.remote_port,
         seq: out.seq,
@@ -70,41 +127,20 @@ fn write_segment(
         ctl: out.ctl,
         wnd: out.wnd,
         urg: 0,
-    };
-    let mut sum = tcp::emit(header, &fields, options_len);
-    sum.join(checksum::pseudo_header(&key.addrs, PROTOCOL_TCP, tcp_len));
-    sum.join(out.options.emit(options));
-    if let Some(text) = text {
-        copy_text(room, out, text, &mut sum);
     }
-    tcp::set_checksum(header, sum.finish());
 }
 
 /// The one copy on the way out, summed as it goes.
 #[inline(always)]
-fn copy_text(room: &mut [u8], out: &Outgoing, text: Text<'_>, sum: &mut Sum) {
+fn copy_text(room: &mut [u8], out: &Outgoing, source: Source<'_>, sum: &mut Sum) {
     let mut at = 0;
-    text.tcb.text(out, text.pool, text.shared, |slice| {
+    source.tcb.text(out, source.send, source.shared, |slice| {
         sum.copy(&mut room[at..at + slice.len()], slice);
         at += slice.len();
     });
 }
 
-/// Link and network header of an untagged frame over IPv4; returns their length.
 #[inline(always)]
-fn write_plain(
-    head: &mut [u8; ethernet::HEADER_LEN + ipv4::HEADER_LEN],
-    ours: Mac,
-    path: &Path,
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    tcp_len: usize,
-) -> usize {
-    let (link, network) = head.split_at_mut(ethernet::HEADER_LEN);
-    ethernet::emit(link, path.link.mac, ours, None, ethernet::ETHER_TYPE_IPV4)
-        + ipv4::emit(network, &ipv4_fields(path, src, dst, tcp_len))
-}
-
 fn ipv4_fields(path: &Path, src: Ipv4Addr, dst: Ipv4Addr, tcp_len: usize) -> Ipv4Fields {
     let payload_len = u16::try_from(tcp_len).expect("the MSS bounds a segment");
     Ipv4Fields { src, dst, dscp: path.dscp, ecn: 0, ttl: path.ttl, protocol: PROTOCOL_TCP, payload_len }

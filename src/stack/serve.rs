@@ -5,7 +5,7 @@ use super::app::{App, Flow};
 use super::arrive::env;
 use super::batch::TxBatch;
 use super::core::{Core, Found};
-use super::egress::{self, Text};
+use super::egress::{self, Source};
 use super::engine::Engine;
 use super::flows::Mark;
 use super::time_wait::Popped;
@@ -131,12 +131,13 @@ impl Engine {
                 return Output::Done;
             };
             let path = slot.path(&self.core.shared);
-            let text = (out.text_len > 0).then_some(Text {
+            let source = Source {
                 tcb: &mut slot.tcb,
-                pool: &self.core.send,
+                send: &self.core.send,
+                recv: &self.recv,
                 shared: &mut self.core.shared,
-            });
-            let len = egress::write(frame, self.core.config.mac, &path, &key, &out, text);
+            };
+            let len = egress::write(frame, self.core.config.mac, &path, &key, &out, Some(source));
             tx.commit(len);
             self.core.counters.add(Counter::SegmentsOut);
             self.core.counters.add(Counter::FramesOut);

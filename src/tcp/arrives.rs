@@ -387,7 +387,7 @@ impl Tcb {
         let answers =
             self.is_waiting_to_follow() && old && heard_all && !seg.has(Control::SYN | Control::RST);
         answers.then(|| Outgoing {
-            options: TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() },
+            stamps: self.stamps(env.now),
             ..Outgoing::bare(snd_nxt, rcv_nxt, Control::ACK)
         })
     }

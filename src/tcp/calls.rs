@@ -209,11 +209,24 @@ impl Tcb {
         }
     }
 
-    /// Shows `visit` the text of a segment to send where it lies, slice by slice.
-    #[inline]
-    pub fn text(&mut self, out: &Outgoing, pool: &ChunkPool, shared: &mut Shared, visit: impl FnMut(&[u8])) {
-        let far = self.send_buf.is_far(pool, out.text_offset + out.text_len);
-        let cursors = if far { self.attach(shared).map(|cold| &mut cold.cursors) } else { None };
-        self.send_buf.slices(pool, (out.text_offset, out.text_len), cursors, visit);
+    /// Shows `visit` the text of a segment to send where it lies, slice by slice; there is some.
+    #[inline(always)]
+    pub fn text(
+        &mut self,
+        out: &Outgoing,
+        pool: &ChunkPool,
+        shared: &mut Shared,
+        mut visit: impl FnMut(&[u8]),
+    ) {
+        match self.send_buf.near(pool, (out.text_offset, out.text_len)) {
+            Some(slice) => visit(slice),
+            None => self.far_text((out.text_offset, out.text_len), pool, shared, visit),
+        }
+    }
+
+    #[inline(never)]
+    fn far_text(&mut self, at: (u32, u32), pool: &ChunkPool, shared: &mut Shared, visit: impl FnMut(&[u8])) {
+        let cursors = self.attach(shared).map(|cold| &mut cold.cursors);
+        self.send_buf.slices(pool, at, cursors, visit);
     }
 }

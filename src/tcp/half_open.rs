@@ -3,7 +3,7 @@
 
 use super::arrives::stamp_before;
 use super::flags::Flags;
-use super::segment::{Outgoing, Segment};
+use super::segment::{MoreOptions, Outgoing, Segment};
 use super::settings::SettingsId;
 use super::tcb::{Env, Opening, Tcb};
 use super::{FlowOptions, State, TcpConfig};
@@ -157,13 +157,12 @@ impl HalfOpen {
         let val = super::isn::timestamp_clock(opening.now).wrapping_add(opening.timestamp_offset);
         Outgoing {
             wnd: u16::try_from(limit).unwrap_or(u16::MAX),
-            options: TcpOptions {
-                mss: Some(opening.mss),
+            stamps: (config.timestamps && self.has(Self::STAMPS))
+                .then_some(Timestamps { val, ecr: self.stamp }),
+            more: MoreOptions::Syn {
+                mss: opening.mss,
                 window_scale: scaling.then(|| super::tcb::window_shift(limit)),
                 sack_permitted: config.sack && self.has(Self::SACK),
-                timestamps: (config.timestamps && self.has(Self::STAMPS))
-                    .then_some(Timestamps { val, ecr: self.stamp }),
-                sack: SackBlocks::default(),
             },
             ..Outgoing::bare(self.iss, self.irs + 1, Control::SYN | Control::ACK)
         }

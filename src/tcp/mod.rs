@@ -62,7 +62,7 @@ pub use isn::{Origin, Secrets};
 pub use options::{CongestionAlgorithm, FlowOptions, KeepAlive};
 pub use recv_buf::RecvPools;
 pub use rtt::RtoBounds;
-pub use segment::{Outgoing, Segment, reset_for};
+pub use segment::{MoreOptions, Outgoing, Segment, reset_for};
 pub use settings::{Settings, SettingsId, SettingsTable};
 pub use state::{Input, Next, State};
 pub use tcb::{Env, Opening, Tcb};

@@ -5,12 +5,13 @@ use super::cold::Shared;
 use super::congestion::{CongestionControl, initial_window};
 use super::flags::Flags;
 use super::isn::timestamp_clock;
-use super::segment::Outgoing;
+use super::recv_buf::RecvPools;
+use super::segment::{MoreOptions, Outgoing};
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{State, TcpConfig};
 use crate::base::{Counter, Micros32, Millis32, Reading, Seq};
-use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
+use crate::wire::{Control, SackBlocks, Timestamps};
 
 impl Tcb {
     /// Whether [`Tcb::poll_segment`] may have something to say. A cheap question for the many times when the
@@ -41,10 +42,18 @@ impl Tcb {
             // With text it would not count as a duplicate (RFC 5681 §2), and the peer waits for three.
             return self.poll_ack(env);
         }
-        if let Some(out) = self.poll_repair(env).or_else(|| self.poll_text(env)) {
+        if self.flags.any(Flags::REPAIR)
+            && let Some(out) = self.poll_repair(env)
+        {
             return Some(out);
         }
-        self.poll_keep_alive(env).or_else(|| self.poll_ack(env))
+        if let Some(out) = self.poll_text(env) {
+            return Some(out);
+        }
+        if self.flags.any(Flags::KEEP_ALIVE_DUE) {
+            return Some(self.send_keep_alive(env));
+        }
+        self.poll_ack(env)
     }
 
     /// The reset of an abort (RFC 9293 §3.10.5).
@@ -76,32 +85,28 @@ impl Tcb {
         self.start_retransmit_timer(env);
         let ack = if ctl.intersects(Control::ACK) { self.rcv.nxt } else { Seq::default() };
         self.acked_with(ack, ctl);
-        let options = self.syn_options(env.config, env.now);
+        // RFC 7323 §3.2: nothing is echoed without an ACK.
+        let ecr = if ctl.intersects(Control::ACK) { self.ts.recent } else { 0 };
+        let stamps = self.stamps(env.now).map(|stamps| Timestamps { ecr, ..stamps });
         let wnd = clamp_u16(env.shared.settings.get(self.settings).recv_limit);
-        Outgoing { wnd, options, ..Outgoing::bare(iss, ack, ctl) }
+        Outgoing { wnd, stamps, more: self.syn_options(env.config), ..Outgoing::bare(iss, ack, ctl) }
     }
 
     /// RFC 9293 MUST-14: MSS on every SYN; the rest is what we want, or on a SYN-ACK what was agreed.
-    fn syn_options(&self, config: &TcpConfig, now: impl Reading) -> TcpOptions {
+    fn syn_options(&self, config: &TcpConfig) -> MoreOptions {
         let active = self.state == State::SynSent;
         let scaling = config.window_scale && (active || self.rcv.shift > 0 || self.snd.shift > 0);
-        TcpOptions {
-            mss: Some(self.mss_ours),
+        MoreOptions::Syn {
+            mss: self.mss_ours,
             window_scale: scaling.then_some(self.rcv.shift),
             sack_permitted: self.flags.any(Flags::SACK),
-            // RFC 7323 §3.2: nothing is echoed without an ACK.
-            timestamps: self
-                .stamps(now)
-                .map(|stamps| if active { Timestamps { ecr: 0, ..stamps } } else { stamps }),
-            sack: SackBlocks::default(),
         }
     }
 
     /// The segment at SND.UNA once more, whatever the windows say (RFC 5681 §3.2).
+    #[cold]
     fn poll_repair(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if !self.flags.take(Flags::REPAIR) {
-            return None;
-        }
+        self.flags.clear(Flags::REPAIR);
         let sent = self.snd.nxt.since(self.snd.una);
         let len = self.send_buf.len().min(sent).min(u32::from(self.snd.mss));
         let fin = self.snd.fin == Fin::Sent && len == self.send_buf.len() && len < sent;
@@ -224,12 +229,11 @@ impl Tcb {
     }
 
     /// A segment of old text asks whether the peer is still there (RFC 9293 §3.8.4).
-    fn poll_keep_alive(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if !self.flags.take(Flags::KEEP_ALIVE_DUE) {
-            return None;
-        }
+    #[cold]
+    fn send_keep_alive(&mut self, env: &mut Env<'_>) -> Outgoing {
+        self.flags.clear(Flags::KEEP_ALIVE_DUE);
         env.counters.add(Counter::KeepAliveProbes);
-        Some(self.with_ack(self.snd.nxt - 1, Control::ACK, env))
+        self.with_ack(self.snd.nxt - 1, Control::ACK, env)
     }
 
     #[inline(always)]
@@ -261,17 +265,32 @@ impl Tcb {
     ) -> Outgoing {
         self.acked_with(self.rcv.nxt, ctl);
         self.open_window(env.shared);
-        let mut options = TcpOptions { timestamps: self.stamps(env.now), ..TcpOptions::default() };
-        if self.flags.any(Flags::SACK)
-            && self.flags.any(Flags::GAPS)
-            && let Some(cold) = self.cold(env.shared)
-        {
-            let most = if self.flags.any(Flags::STAMPS) { 3 } else { 4 };
-            let room = u32::from(self.snd.mss).saturating_sub(text_len).saturating_sub(4) / 8;
-            options.sack = cold.recv_buf.sack_blocks(env.recv, self.rcv.nxt, most.min(room as usize));
-        }
+        let stamps = self.stamps(env.now);
+        let more = if self.flags.any(Flags::GAPS) && self.flags.any(Flags::SACK) {
+            self.sack_options(text_len)
+        } else {
+            MoreOptions::None
+        };
         let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
-        Outgoing { seq, ack: self.rcv.nxt, ctl, wnd, options, text_offset, text_len }
+        Outgoing { seq, ack: self.rcv.nxt, ctl, wnd, stamps, more, text_offset, text_len }
+    }
+
+    #[cold]
+    fn sack_options(&self, text_len: u32) -> MoreOptions {
+        let most = if self.flags.any(Flags::STAMPS) { 3 } else { 4 };
+        let room = u32::from(self.snd.mss).saturating_sub(text_len).saturating_sub(4) / 8;
+        let blocks = u8::try_from(room).unwrap_or(u8::MAX).min(most);
+        if blocks > 0 { MoreOptions::Sack(blocks) } else { MoreOptions::None }
+    }
+
+    /// The SACK blocks of a segment that is being sent: `out.more` says how many at most.
+    pub fn sack_blocks(&self, out: &Outgoing, recv: &RecvPools, shared: &Shared) -> SackBlocks {
+        match (out.more, self.cold(shared)) {
+            (MoreOptions::Sack(most), Some(cold)) => {
+                cold.recv_buf.sack_blocks(recv, self.rcv.nxt, most.into())
+            }
+            _ => SackBlocks::default(),
+        }
     }
 
     /// Every segment with ACK answers whatever acknowledgment was owed.

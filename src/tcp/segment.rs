@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::Seq;
-use crate::wire::{Control, TcpOptions, Timestamps};
+use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 /// A segment received: SEG.SEQ, SEG.ACK, SEG.WND, SEG.UP and the control bits of RFC 9293 §3.3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,26 @@ impl Segment<'_> {
     }
 }
 
-/// A segment to send; its text lies in the send buffer.
+/// Options to send beside timestamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MoreOptions {
+    /// None: nearly every segment.
+    #[default]
+    None,
+    /// Those of a SYN.
+    Syn {
+        /// Maximum segment size.
+        mss: u16,
+        /// Window scale shift.
+        window_scale: Option<u8>,
+        /// SACK-permitted.
+        sack_permitted: bool,
+    },
+    /// So many SACK blocks, at most four; [`Tcb::sack_blocks`](super::Tcb::sack_blocks) has them.
+    Sack(u8),
+}
+
+/// A segment to send; its text lies in the send buffer, its SACK blocks in the receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// SEG.SEQ.
@@ -64,8 +83,10 @@ pub struct Outgoing {
     pub ctl: Control,
     /// SEG.WND, already scaled for the wire.
     pub wnd: u16,
-    /// Options.
-    pub options: TcpOptions,
+    /// Timestamps.
+    pub stamps: Option<Timestamps>,
+    /// Other options.
+    pub more: MoreOptions,
     /// Where the text begins in the send buffer.
     pub text_offset: u32,
     /// Octets of text.
@@ -75,7 +96,24 @@ pub struct Outgoing {
 impl Outgoing {
     /// A segment without text or options.
     pub fn bare(seq: Seq, ack: Seq, ctl: Control) -> Self {
-        Self { seq, ack, ctl, wnd: 0, options: TcpOptions::default(), text_offset: 0, text_len: 0 }
+        let (stamps, more) = (None, MoreOptions::None);
+        Self { seq, ack, ctl, wnd: 0, stamps, more, text_offset: 0, text_len: 0 }
+    }
+
+    /// All its options; `sack` are its SACK blocks, if it has such.
+    pub fn options(&self, sack: SackBlocks) -> TcpOptions {
+        let timestamps = self.stamps;
+        match self.more {
+            MoreOptions::None => TcpOptions { timestamps, ..TcpOptions::default() },
+            MoreOptions::Sack(_) => TcpOptions { timestamps, sack, ..TcpOptions::default() },
+            MoreOptions::Syn { mss, window_scale, sack_permitted } => TcpOptions {
+                mss: Some(mss),
+                window_scale,
+                sack_permitted,
+                timestamps,
+                sack: SackBlocks::default(),
+            },
+        }
     }
 
     /// Whether it only acknowledges.

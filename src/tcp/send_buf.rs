@@ -106,10 +106,17 @@ impl SendBuf {
         freed
     }
 
-    /// Whether what ends at `end` is not all in the first chunk, so that [`SendBuf::slices`] is quick only with cursors.
-    #[inline]
-    pub const fn is_far(&self, pool: &ChunkPool, end: u32) -> bool {
-        self.start + end > pool.chunk_len()
+    /// The octets `offset..offset + len` if the first chunk holds all of them, as it does with short messages:
+    /// else [`SendBuf::slices`] shows them, and is quick only with cursors.
+    ///
+    /// # Panics
+    ///
+    /// When not all of these are queued.
+    #[inline(always)]
+    pub fn near<'p>(&self, pool: &'p ChunkPool, (offset, len): (u32, u32)) -> Option<&'p [u8]> {
+        assert!(offset <= self.len && len <= self.len - offset, "{len} octets at {offset} of {}", self.len);
+        let (from, to) = (self.start + offset, self.start + offset + len);
+        (to <= pool.chunk_len()).then(|| &pool.chunk(self.head)[from as usize..to as usize])
     }
 
     /// Shows `visit` the octets `offset..offset + len` where they lie, slice by slice.
@@ -127,15 +134,13 @@ impl SendBuf {
         cursors: Option<&mut SendCursors>,
         mut visit: impl FnMut(&[u8]),
     ) {
-        assert!(offset <= self.len && len <= self.len - offset, "{len} octets at {offset} of {}", self.len);
         if len == 0 {
             return;
         }
-        let (from, to) = (self.start + offset, self.start + offset + len);
-        if to <= pool.chunk_len() {
-            // All of it lies in the first chunk: short messages need no cursor.
-            return visit(&pool.chunk(self.head)[from as usize..to as usize]);
+        if let Some(slice) = self.near(pool, (offset, len)) {
+            return visit(slice);
         }
+        let (from, to) = (self.start + offset, self.start + offset + len);
         let mut unset = SendCursors::default();
         let cursors = cursors.unwrap_or(&mut unset);
         let is_new = cursors.newest.chunk == NONE || cursors.newest.is_before(from);

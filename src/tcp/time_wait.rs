@@ -7,7 +7,7 @@ use super::isn::timestamp_clock;
 use super::segment::{Outgoing, Segment};
 use super::tcb::Tcb;
 use crate::base::{Counter, Instant, Seq};
-use crate::wire::{Control, TcpOptions, Timestamps};
+use crate::wire::{Control, Timestamps};
 
 /// What is left of a connection that closed first: 20 octets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -207,10 +207,9 @@ impl TimeWait {
     /// TSval the peer may have seen.
     pub fn ack(&self, timestamp_offset: u32) -> Outgoing {
         let val = self.since.wrapping_add(timestamp_offset);
-        let timestamps = self.has(Self::STAMPS).then_some(Timestamps { val, ecr: self.stamp });
         Outgoing {
             wnd: self.rcv_wnd,
-            options: TcpOptions { timestamps, ..TcpOptions::default() },
+            stamps: self.has(Self::STAMPS).then_some(Timestamps { val, ecr: self.stamp }),
             ..Outgoing::bare(self.snd_nxt, self.rcv_nxt, Control::ACK)
         }
     }
@@ -328,7 +327,7 @@ mod tests {
     fn the_ack_is_at_the_old_numbers_and_at_the_old_time() {
         let ack = OLD.ack(7);
         assert_eq!((ack.seq, ack.ack), (OLD.snd_nxt, OLD.rcv_nxt));
-        assert_eq!(ack.options.timestamps, Some(Timestamps { val: 10, ecr: 100 }));
+        assert_eq!(ack.stamps, Some(Timestamps { val: 10, ecr: 100 }));
     }
 
     /// Whoever may follow must have a newer timestamp than any segment that we sent or heard.

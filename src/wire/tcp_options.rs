@@ -19,8 +19,6 @@ const TIMESTAMPS: u8 = 8;
 const WINDOW_SCALE_MAX: u8 = 14;
 /// How the timestamps option begins in the layout of RFC 7323 appendix A.
 const ALIGNED_TIMESTAMPS: [u8; 4] = [NOP, NOP, TIMESTAMPS, 10];
-/// Octets of that layout.
-const ALIGNED_TIMESTAMPS_LEN: usize = 12;
 
 /// The timestamps option (RFC 7323 §3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl TcpOptions {
     #[inline]
     pub fn timestamps(bytes: &[u8]) -> Option<Timestamps> {
         match bytes.split_first_chunk() {
-            Some((&ALIGNED_TIMESTAMPS, values)) if bytes.len() == ALIGNED_TIMESTAMPS_LEN => {
+            Some((&ALIGNED_TIMESTAMPS, values)) if bytes.len() == Timestamps::ALIGNED_LEN => {
                 Timestamps::parse(values)
             }
             None => None,
@@ -143,7 +141,7 @@ impl TcpOptions {
     #[inline]
     pub fn len(&self) -> usize {
         if self.is_plain() {
-            return if self.timestamps.is_some() { ALIGNED_TIMESTAMPS_LEN } else { 0 };
+            return if self.timestamps.is_some() { Timestamps::ALIGNED_LEN } else { 0 };
         }
         let len = self.len_without_sack();
         match self.sack_that_fits(len) {
@@ -170,11 +168,7 @@ impl TcpOptions {
     pub fn emit(&self, out: &mut [u8]) -> Sum {
         // Only SACK-permitted with timestamps is as long.
         match self.timestamps {
-            Some(Timestamps { val, ecr }) if out.len() == ALIGNED_TIMESTAMPS_LEN && !self.sack_permitted => {
-                let words = [u32::from_ne_bytes(ALIGNED_TIMESTAMPS), val.to_be(), ecr.to_be()];
-                words.write_to_prefix(out).expect("the caller leaves room for the options");
-                Sum::of_words(words)
-            }
+            Some(stamps) if out.len() == Timestamps::ALIGNED_LEN && !self.sack_permitted => stamps.emit(out),
             None if out.is_empty() => Sum::new(),
             _ => self.emit_each(out),
         }
@@ -242,7 +236,7 @@ impl TcpOptions {
     fn len_without_sack(&self) -> usize {
         let mss = if self.mss.is_some() { 4 } else { 0 };
         let timestamps_or_permitted = match (self.timestamps.is_some(), self.sack_permitted) {
-            (true, _) => ALIGNED_TIMESTAMPS_LEN,
+            (true, _) => Timestamps::ALIGNED_LEN,
             (false, true) => 4,
             (false, false) => 0,
         };
@@ -259,6 +253,21 @@ impl TcpOptions {
 }
 
 impl Timestamps {
+    /// Octets of the option in the layout of RFC 7323 appendix A.
+    pub const ALIGNED_LEN: usize = 12;
+
+    /// Writes the option in that layout; returns its sum.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is shorter than that.
+    #[inline]
+    pub fn emit(self, out: &mut [u8]) -> Sum {
+        let words = [u32::from_ne_bytes(ALIGNED_TIMESTAMPS), self.val.to_be(), self.ecr.to_be()];
+        words.write_to_prefix(out).expect("the caller leaves room for the options");
+        Sum::of_words(words)
+    }
+
     /// Reads the value of the option, which has one possible length.
     fn parse(value: &[u8]) -> Option<Self> {
         let &[a, b, c, d, e, f, g, h] = value else { return None };

@@ -157,7 +157,7 @@ fn paws_drops_old_stamps_and_answers_them() {
     let mut host = Host::open(|config, _| config.timestamps = true, sa().stamp(100));
     host.recv(pa(1, 1, 5).stamp(99));
     host.expect_dropped(DropReason::Paws);
-    assert_eq!(host.expect("A 1+0 ack 1").out.options.timestamps.map(|ts| ts.ecr), Some(100));
+    assert_eq!(host.expect("A 1+0 ack 1").options.timestamps.map(|ts| ts.ecr), Some(100));
     host.recv(pa(1, 1, 5).stamp(100));
     host.recv(pa(6, 1, 5).stamp(105));
     assert_eq!(host.read.len(), 10);
@@ -196,12 +196,12 @@ fn the_stamp_echoed_is_that_of_the_segment_last_acknowledged() {
     host.recv(pa(1, 1, 10).stamp(110));
     host.recv(pa(11, 1, 10).stamp(120));
     host.wait_ms(40);
-    assert_eq!(host.expect("A 1+0 ack 21").out.options.timestamps.map(|ts| ts.ecr), Some(110));
+    assert_eq!(host.expect("A 1+0 ack 21").options.timestamps.map(|ts| ts.ecr), Some(110));
     // A segment ahead of a gap does not count before the gap is closed.
     host.recv(pa(31, 1, 10).stamp(130));
-    assert_eq!(host.expect("A 1+0 ack 21").out.options.timestamps.map(|ts| ts.ecr), Some(110));
+    assert_eq!(host.expect("A 1+0 ack 21").options.timestamps.map(|ts| ts.ecr), Some(110));
     host.recv(pa(21, 1, 10).stamp(125));
-    assert_eq!(host.expect("A 1+0 ack 41").out.options.timestamps.map(|ts| ts.ecr), Some(125));
+    assert_eq!(host.expect("A 1+0 ack 41").options.timestamps.map(|ts| ts.ecr), Some(125));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_stamp_not_refreshed_for_24_days_is_no_longer_believed() {
     host.recv(pa(1, 1, 5).stamp(50));
     assert_eq!(host.read.len(), 5);
     host.wait_ms(40);
-    assert_eq!(host.expect("A 1+0 ack 6").out.options.timestamps.map(|ts| ts.ecr), Some(50));
+    assert_eq!(host.expect("A 1+0 ack 6").options.timestamps.map(|ts| ts.ecr), Some(50));
     host.recv(pa(6, 1, 5).stamp(49));
     host.expect_dropped(DropReason::Paws);
 }

@@ -284,8 +284,11 @@ impl Host {
             };
             let mut text = Vec::new();
             let lent = &mut self.lent;
-            self.tcb.text(&out, &lent.send, &mut lent.shared, |slice| text.extend_from_slice(slice));
-            self.sent.push_back(Sent::new(out, text));
+            if out.text_len > 0 {
+                self.tcb.text(&out, &lent.send, &mut lent.shared, |slice| text.extend_from_slice(slice));
+            }
+            let sack = self.tcb.sack_blocks(&out, &lent.recv, &lent.shared);
+            self.sent.push_back(Sent::new(out, sack, text));
         }
         panic!("sends without end");
     }

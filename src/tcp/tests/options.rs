@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::host::opening;
+use super::segments::Sent;
 use super::*;
 use crate::tcp::{FlowOptions, HalfOpen, TcpConfig};
 
@@ -12,20 +13,20 @@ fn all(config: &mut TcpConfig, _: &mut FlowOptions) {
 #[test]
 fn a_syn_offers_everything_and_a_plain_answer_takes_it_all_away() {
     let mut host = Host::opening_with(all);
-    let syn = host.expect("S 0+0").out;
+    let syn = host.expect("S 0+0");
     assert_eq!((syn.options.mss, syn.options.window_scale), (Some(1_000), Some(3)));
     assert!(syn.options.sack_permitted);
     assert_eq!(syn.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((5_000 + 7_000, 0)));
-    assert_eq!(syn.wnd, u16::MAX, "not scaled");
+    assert_eq!(syn.out.wnd, u16::MAX, "not scaled");
     let plain = sa().wnd(100).option(|options| options.mss = None);
     host.recv(plain);
-    let ack = host.expect("A 1+0 ack 1").out;
+    let ack = host.expect("A 1+0 ack 1");
     assert_eq!(ack.options, crate::wire::TcpOptions::default());
     let info = host.info();
-    assert_eq!((info.mss, info.snd_wnd, ack.wnd), (536, 100, u16::MAX));
+    assert_eq!((info.mss, info.snd_wnd, ack.out.wnd), (536, 100, u16::MAX));
     host.recv(pa(1, 1, 10));
     host.recv(pa(21, 1, 10));
-    assert_eq!(host.expect("A 1+0 ack 11").out.options, crate::wire::TcpOptions::default());
+    assert_eq!(host.expect("A 1+0 ack 11").options, crate::wire::TcpOptions::default());
 }
 
 #[test]
@@ -33,15 +34,15 @@ fn a_full_answer_agrees_on_everything() {
     let mut host = Host::opening_with(all);
     host.expect("S 0+0");
     host.recv(sa().mss(900).scale(2).sack().stamp(40).wnd(500));
-    let ack = host.expect("A 1+0 ack 1").out;
+    let ack = host.expect("A 1+0 ack 1");
     assert_eq!(host.info().snd_wnd, 500, "the window of a SYN is not scaled");
     assert_eq!(host.info().mss, 900 - 12);
     assert_eq!(ack.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((12_000, 40)));
-    assert_eq!(u32::from(ack.wnd) << 3, 256 * 1_024);
+    assert_eq!(u32::from(ack.out.wnd) << 3, 256 * 1_024);
     host.recv(a(1, 1).wnd(500).stamp(41));
     assert_eq!(host.info().snd_wnd, 2_000);
     host.recv(pa(11, 1, 10).stamp(42));
-    let blocks = host.expect("A 1+0 ack 1").out.options.sack;
+    let blocks = host.expect("A 1+0 ack 1").options.sack;
     let (from, to) = (super::segments::IRS + 11, super::segments::IRS + 21);
     assert_eq!(blocks.as_slice(), [(from, to)]);
 }
@@ -49,15 +50,15 @@ fn a_full_answer_agrees_on_everything() {
 #[test]
 fn what_is_switched_off_is_neither_offered_nor_accepted() {
     let mut host = Host::opening_with(|_, _| {});
-    let syn = host.expect("S 0+0").out.options;
+    let syn = host.expect("S 0+0").options;
     assert_eq!((syn.window_scale, syn.timestamps, syn.sack_permitted), (None, None, false));
     host.recv(sa().scale(5).stamp(3).sack().wnd(700));
-    let ack = host.expect("A 1+0 ack 1").out;
+    let ack = host.expect("A 1+0 ack 1");
     assert_eq!(ack.options.timestamps, None);
     host.recv(a(1, 1).wnd(700));
     assert_eq!(host.info().snd_wnd, 700);
     host.recv(pa(11, 1, 10));
-    assert_eq!(host.expect("A 1+0 ack 1").out.options.sack.len, 0);
+    assert_eq!(host.expect("A 1+0 ack 1").options.sack.len, 0);
 }
 
 /// A SYN-ACK repeats what the SYN offered and we want.
@@ -67,13 +68,13 @@ fn a_syn_ack_agrees_to_what_was_offered_only() {
     let now = crate::base::Instant::from_millis(9);
     let answer = |syn: Seg| {
         let half = HalfOpen::new(&syn.segment(), super::segments::ISS, now);
-        half.syn_ack(&opening(super::segments::ISS, now), &FlowOptions::default(), &config)
+        Sent::bare(half.syn_ack(&opening(super::segments::ISS, now), &FlowOptions::default(), &config))
     };
     let full = answer(s().scale(7).sack().stamp(44));
     assert_eq!((full.options.mss, full.options.window_scale), (Some(1_000), Some(3)));
     assert!(full.options.sack_permitted);
     assert_eq!(full.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((7_009, 44)));
-    assert_eq!((full.wnd, full.ack), (u16::MAX, super::segments::IRS + 1));
+    assert_eq!((full.out.wnd, full.out.ack), (u16::MAX, super::segments::IRS + 1));
     let plain = answer(s()).options;
     assert_eq!((plain.window_scale, plain.sack_permitted, plain.timestamps), (None, false, None));
     assert_eq!(plain.mss, Some(1_000));
@@ -86,9 +87,9 @@ fn a_half_open_connection_remembers_what_was_agreed() {
     let info = host.info();
     assert_eq!((info.mss, info.snd_wnd), (788, 1_600));
     host.send(1);
-    let sent = host.expect("PA 1+1 ack 1").out;
+    let sent = host.expect("PA 1+1 ack 1");
     assert_eq!(sent.options.timestamps.map(|ts| ts.ecr), Some(10));
-    assert_eq!(u32::from(sent.wnd) << 3, 256 * 1_024);
+    assert_eq!(u32::from(sent.out.wnd) << 3, 256 * 1_024);
 }
 
 #[test]
@@ -117,8 +118,8 @@ fn sack_blocks_take_no_room_that_full_segments_need() {
     host.arrive(&pa(101, 1, 10).stamp(41).segment());
     host.send(2_000);
     host.expect("A 1+0 ack 1");
-    let full = host.expect("A 1+988 ack 1").out;
-    assert!(full.options.len() + full.text_len as usize <= 1_000, "{full:?}");
+    let full = host.expect("A 1+988 ack 1");
+    assert!(full.options.len() + full.text.len() <= 1_000, "{full:?}");
     assert_eq!(full.options.sack.len, 0);
 }
 
@@ -137,8 +138,8 @@ fn a_small_segment_carries_the_blocks_that_fit() {
     host.sent.clear();
     for (len, blocks) in [(100, 3), (988 - 28, 3), (988 - 27, 2), (988 - 12, 1), (988 - 11, 0)] {
         host.send(len);
-        let sent = host.sent.pop_front().expect("text").out;
-        assert_eq!((sent.text_len, sent.options.sack.len), (len, blocks));
+        let sent = host.sent.pop_front().expect("text");
+        assert_eq!((sent.out.text_len, sent.options.sack.len), (len, blocks));
     }
 }
 

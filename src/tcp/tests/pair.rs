@@ -184,7 +184,7 @@ impl Pair {
         let Some((half, sent_at)) = &mut end.half else { return };
         *sent_at = self.now;
         let out = half.syn_ack(&end.host.lent.opening(ISNS[which]), &end.options, &end.host.lent.config);
-        self.launch(which, Sent::new(out, vec![]));
+        self.launch(which, Sent::bare(out));
     }
 
     fn deliver(&mut self, to: usize, sent: &Sent) {
@@ -195,13 +195,13 @@ impl Pair {
             use TimeWaitVerdict::{Ack, Challenge, Refuse, Restart};
             if matches!(time_wait.on_segment(&seg, false), Ack | Challenge | Refuse | Restart) {
                 let out = time_wait.ack(STAMP_OFFSET);
-                self.launch(to, Sent::new(out, vec![]));
+                self.launch(to, Sent::bare(out));
             }
             return;
         }
         if end.over.is_some() {
             if let Some(out) = crate::tcp::reset_for(&seg) {
-                self.launch(to, Sent::new(out, vec![]));
+                self.launch(to, Sent::bare(out));
             }
             return;
         }
@@ -226,7 +226,7 @@ impl Pair {
             end.host.arrive(&seg);
         }
         if let Some(out) = end.host.seen.reset {
-            self.launch(to, Sent::new(out, vec![]));
+            self.launch(to, Sent::bare(out));
         }
     }
 

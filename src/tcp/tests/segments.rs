@@ -8,7 +8,7 @@ use std::vec::Vec;
 use crate::base::Seq;
 use crate::tcp::Segment;
 use crate::tcp::segment::Outgoing;
-use crate::wire::{Control, TcpOptions, Timestamps};
+use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 /// Our initial sequence number: every scenario crosses the wrap after 50 octets.
 pub const ISS: Seq = Seq::new(u32::MAX - 50);
@@ -148,13 +148,20 @@ pub fn ra(seq: u32, ack: u32) -> Seg {
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub out: Outgoing,
-    pub options: Vec<u8>,
+    pub options: TcpOptions,
+    pub octets: Vec<u8>,
     pub text: Vec<u8>,
 }
 
 impl Sent {
-    pub fn new(out: Outgoing, text: Vec<u8>) -> Self {
-        Self { out, options: octets_of(&out.options), text }
+    pub fn new(out: Outgoing, sack: SackBlocks, text: Vec<u8>) -> Self {
+        let options = out.options(sack);
+        Self { out, options, octets: octets_of(&options), text }
+    }
+
+    /// One that has neither SACK blocks nor text.
+    pub fn bare(out: Outgoing) -> Self {
+        Self::new(out, SackBlocks::default(), Vec::new())
     }
 
     /// In one line: control bits, first number and octets of text, acknowledgment.
@@ -182,8 +189,7 @@ impl Sent {
     }
 
     pub fn segment(&self) -> Segment<'_> {
-        let Outgoing { seq, ack, ctl, wnd, options, .. } = self.out;
-        let stamps = options.timestamps;
-        Segment { seq, ack, ctl, wnd, up: 0, stamps, options: &self.options, text: &self.text }
+        let Outgoing { seq, ack, ctl, wnd, stamps, .. } = self.out;
+        Segment { seq, ack, ctl, wnd, up: 0, stamps, options: &self.octets, text: &self.text }
     }
 }

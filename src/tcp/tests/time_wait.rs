@@ -128,6 +128,6 @@ fn the_stamp_of_a_fin_ahead_of_its_text_is_remembered() {
     host.recv(pa(1, 2, 10).stamp(30));
     host.expect_state(State::TimeWait);
     let record = TimeWait::new(&host.tcb, host.lent.now);
-    let stamp = record.ack(0).options.timestamps.expect("timestamps").ecr;
+    let stamp = record.ack(0).stamps.expect("timestamps").ecr;
     assert_eq!(stamp, 40);
 }
