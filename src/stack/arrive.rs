@@ -56,10 +56,10 @@ impl Engine {
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
         let verify = self.core.config.verify_checksums;
         if let Some(packet) = plain::parse(frame, verify) {
-            return self.on_tcp(frame, &packet, app, tx);
+            return self.on_tcp(frame, packet, app, tx);
         }
         let (key, meaning, seq) = match ingress::parse(frame, verify)? {
-            Packet::Tcp(packet) => return self.on_tcp(frame, &packet, app, tx),
+            Packet::Tcp(packet) => return self.on_any(frame, packet, app, tx),
             Packet::Icmp { key, meaning, seq } => (key, meaning, seq),
         };
         match self.core.find(&key, self.core.hash.flow(&key)) {
@@ -73,23 +73,93 @@ impl Engine {
     fn on_tcp(
         &mut self,
         frame: &[u8],
-        packet: &TcpPacket<'_>,
+        packet: TcpPacket<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
         let TcpPacket { link, key, seg } = packet;
-        let hash = self.core.hash.flow(key);
-        let found = self.core.find(key, hash);
+        let hash = self.core.hash.flow(&key);
+        let found = self.core.find(&key, hash);
+        if let Some(Found::Flow(index)) = found {
+            self.core.counters.add(Counter::SegmentsIn);
+            if self.core.flows.at(index).tcb.is_predicted(&seg) {
+                self.on_predicted(index, link, &seg, app);
+                return Ok(());
+            }
+            return self.on_flow(index, link, seg, app, tx);
+        }
+        self.on_no_flow(frame, packet, hash, found, app, tx)
+    }
+
+    /// A segment in a frame of any kind.
+    #[inline(never)]
+    fn on_any(
+        &mut self,
+        frame: &[u8],
+        packet: TcpPacket<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        self.on_tcp(frame, packet, app, tx)
+    }
+
+    /// A segment for which there is no TCB.
+    ///
+    /// Here and below, segments come by value: one that is never referred to need never be in memory on the way
+    /// that most of them take.
+    #[inline(never)]
+    fn on_no_flow(
+        &mut self,
+        frame: &[u8],
+        packet: TcpPacket<'_>,
+        hash: u64,
+        found: Option<Found>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let TcpPacket { link, key, seg } = &packet;
         if found.is_none() && self.is_strays(key) {
             return self.hand_over(key, frame, tx);
         }
         self.core.counters.add(Counter::SegmentsIn);
         match found {
-            Some(Found::Flow(index)) => self.on_flow(index, *link, seg, app, tx),
             Some(Found::HalfOpen(index)) => self.on_half_open(index, (key, hash), *link, seg, app, tx),
             Some(Found::TimeWait(index)) => self.on_time_wait(index, *key, hash, *link, seg, tx),
-            None => self.on_nobody(*key, hash, *link, seg, tx),
+            Some(Found::Flow(_)) | None => self.on_nobody(*key, hash, *link, seg, tx),
         }
+    }
+
+    /// The next segment of an open connection, with nothing unusual about it.
+    #[inline(always)]
+    fn on_predicted(&mut self, index: u32, link: Link, seg: &Segment<'_>, app: &mut impl App) {
+        let slot = self.core.flows.at_mut(index);
+        slot.tcb.take_predicted(seg, &mut env!(self.core, self.recv));
+        if slot.listener().is_some() {
+            slot.follow(link);
+        }
+        self.core.mark_ready(index);
+        if seg.text.is_empty() {
+            return;
+        }
+        let slot = self.core.flows.at_mut(index);
+        let mut consumed = 0;
+        if slot.is(Mark::Announced) && slot.tcb.is_reading() {
+            consumed = app.on_data(&mut Flow::new(&mut self.core, index), seg.text);
+        }
+        let slot = self.core.flows.at_mut(index);
+        if consumed < seg.text.len() || !slot.tcb.accept_read(seg.text, &mut env!(self.core, self.recv)) {
+            self.accept(index, seg.text, consumed);
+        }
+    }
+
+    /// Gives text to a connection, of which the application has taken `consumed` octets.
+    #[inline(never)]
+    fn accept(&mut self, index: u32, text: &[u8], consumed: usize) {
+        let slot = self.core.flows.at_mut(index);
+        if consumed < text.len() && slot.is(Mark::Announced) && slot.tcb.is_reading() {
+            slot.tcb.set_paused(true);
+        }
+        slot.tcb.accept_text(text, consumed, &mut env!(self.core, self.recv));
     }
 
     /// Whether another worker owns this flow.
@@ -105,12 +175,12 @@ impl Engine {
         Ok(())
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn on_flow(
         &mut self,
         index: u32,
         link: Link,
-        seg: &Segment<'_>,
+        seg: Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -119,7 +189,7 @@ impl Engine {
             // It is over and goes at the end of this turn, or when the rest of its text was read.
             return Err(DropReason::NoListener);
         }
-        let arrival = slot.tcb.on_segment(seg, &mut env!(self.core, self.recv));
+        let arrival = slot.tcb.on_segment(&seg, &mut env!(self.core, self.recv));
         if slot.listener().is_some() && arrival.dropped.is_none() {
             // A passive side answers to wherever its peer is now.
             slot.follow(link);
@@ -129,7 +199,6 @@ impl Engine {
     }
 
     /// Tells the application what a segment brought, and gives the text to the connection.
-    #[inline(always)]
     fn after_arrival(
         &mut self,
         index: u32,
@@ -154,12 +223,8 @@ impl Engine {
         let slot = self.core.slot(index);
         if !arrival.text.is_empty() && slot.is(Mark::Announced) && slot.tcb.is_reading() {
             consumed = app.on_data(&mut Flow::new(&mut self.core, index), arrival.text);
-            if consumed < arrival.text.len() {
-                self.core.slot(index).tcb.set_paused(true);
-            }
         }
-        let slot = self.core.flows.at_mut(index);
-        slot.tcb.accept_text(arrival.text, consumed, &mut env!(self.core, self.recv));
+        self.accept(index, arrival.text, consumed);
         if let Some(ahead) = arrival.urgent
             && self.core.slot(index).is(Mark::Announced)
         {

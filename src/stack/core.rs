@@ -166,15 +166,23 @@ impl Core {
     }
 
     /// What `key`, whose hash is `hash`, leads to.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, key: &FlowKey, hash: u64) -> Option<Found> {
         self.table.find(hash, |value| self.has_key(value, key)).map(Found::from_value)
     }
 
     /// Whether the record that a value of the table names has this tuple.
-    #[inline]
+    #[inline(always)]
     pub fn has_key(&self, value: u32, key: &FlowKey) -> bool {
         match Found::from_value(value) {
+            Found::Flow(index) => self.flows.has_key(index, key),
+            other => self.record_has_key(other, key),
+        }
+    }
+
+    #[inline(never)]
+    fn record_has_key(&self, found: Found, key: &FlowKey) -> bool {
+        match found {
             Found::Flow(index) => self.flows.has_key(index, key),
             Found::HalfOpen(index) => self.half_open.has_key(index, key),
             Found::TimeWait(index) => self.time_wait.has_key(index, key),

@@ -41,18 +41,10 @@ impl Bucket {
     #[inline(always)]
     fn search(&self, tag: u8, mut eq: impl FnMut(u32) -> bool) -> Option<usize> {
         let (low, high) = self.tag_words();
-        let mut equal = zero_octets(low ^ (ONES * u64::from(tag)));
+        let (low, high) = (low ^ (ONES * u64::from(tag)), high ^ (ONES * u64::from(tag)));
+        let mut equal = lanes(zero_octets(low), zero_octets(high));
         while equal != 0 {
-            let lane = (equal.trailing_zeros() / 8) as usize;
-            if eq(self.values[lane]) {
-                return Some(lane);
-            }
-            equal &= equal - 1;
-        }
-        // The upper half is not of tags.
-        let mut equal = zero_octets(high ^ (ONES * u64::from(tag))) & u64::from(u32::MAX);
-        while equal != 0 {
-            let lane = (8 + equal.trailing_zeros() / 8) as usize;
+            let lane = first_lane(equal);
             if eq(self.values[lane]) {
                 return Some(lane);
             }
@@ -65,14 +57,8 @@ impl Bucket {
     #[inline(always)]
     fn room(&self) -> Option<usize> {
         let (low, high) = self.tag_words();
-        let (low, high) = (zero_octets(low), zero_octets(high) & u64::from(u32::MAX));
-        if low != 0 {
-            Some((low.trailing_zeros() / 8) as usize)
-        } else if high != 0 {
-            Some((8 + high.trailing_zeros() / 8) as usize)
-        } else {
-            None
-        }
+        let empty = lanes(zero_octets(low), zero_octets(high));
+        (empty != 0).then(|| first_lane(empty))
     }
 
     /// The tags, the first lane's lowest; the upper half of the second word is zero.
@@ -81,6 +67,20 @@ impl Bucket {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
         (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]) as u64)
     }
+}
+
+/// The highest bits of the octets of two words of tags as one set of lanes, interleaved: one loop over all of them.
+#[inline(always)]
+const fn lanes(low: u64, high: u64) -> u64 {
+    // The upper half of the second word is not of tags.
+    low >> 7 | (high & u32::MAX as u64) >> 6
+}
+
+/// The lane of the lowest bit that is set.
+#[inline(always)]
+const fn first_lane(lanes: u64) -> usize {
+    let bit = lanes.trailing_zeros() as usize;
+    bit / 8 + bit % 8 * 8
 }
 
 /// The highest bit of each octet that is zero; also of one that is 1, where it follows upon such an octet.
@@ -138,8 +138,16 @@ impl FlowTable {
 
     /// The value under `hash` for which `eq` holds. `eq` sees few others: about one in 250 of those near.
     #[inline(always)]
-    pub fn find(&self, hash: u64, eq: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.search(hash, eq).map(|at| self.bucket(at.bucket).values[at.lane])
+    pub fn find(&self, hash: u64, mut eq: impl FnMut(u32) -> bool) -> Option<u32> {
+        let (home, tag) = (self.home(hash), tag_of(hash));
+        let bucket = self.bucket(home);
+        if let Some(lane) = bucket.search(tag, &mut eq) {
+            return Some(bucket.values[lane]);
+        }
+        if bucket.passed == 0 {
+            return None;
+        }
+        self.search_beyond(home, tag, eq).map(|at| self.bucket(at.bucket).values[at.lane])
     }
 
     /// The first value near which [`FlowTable::find`] will look for `hash`, unless that is far from home.
@@ -221,9 +229,11 @@ impl FlowTable {
         if let Some(lane) = bucket.search(tag, &mut eq) {
             return Some(Position { bucket: home, lane, distance: 0 });
         }
-        if bucket.passed == 0 {
-            return None;
-        }
+        if bucket.passed == 0 { None } else { self.search_beyond(home, tag, eq) }
+    }
+
+    #[cold]
+    fn search_beyond(&self, home: usize, tag: u8, mut eq: impl FnMut(u32) -> bool) -> Option<Position> {
         // Asked one by one, so that what `eq` refers to stays in registers.
         let mut nth = 0;
         while let Some(at) = self.nth_beyond(home, tag, nth) {

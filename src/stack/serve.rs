@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::flows::Mark;
 use super::time_wait::Popped;
 use crate::base::{Counter, FlowKey, Instant};
-use crate::tcp::{CloseReason, Env, State, TimeWait};
+use crate::tcp::{CloseReason, Env, Outgoing, State, TimeWait};
 use crate::wire::Control;
 
 /// How far a flow's output came.
@@ -120,16 +120,20 @@ impl Engine {
             };
             self.core.slot(index).resolve(mac);
         }
-        let key = self.core.flows.key(index);
         for _ in 0..self.core.config.limits.output_burst {
             let slot = self.core.flows.at_mut(index);
             if !slot.tcb.may_have_output() {
                 return Output::Done;
             }
             let Some(frame) = tx.reserve() else { return Output::Full };
-            let Some(out) = slot.tcb.poll_segment(&mut env!(self.core, self.recv)) else {
-                return Output::Done;
+            let out = if slot.tcb.is_steady() {
+                slot.tcb.poll_steady(&mut env!(self.core, self.recv))
+            } else {
+                self.poll(index)
             };
+            let Some(out) = out else { return Output::Done };
+            let key = self.core.flows.key(index);
+            let slot = self.core.flows.at_mut(index);
             let path = slot.path(&self.core.shared);
             let source = Source {
                 tcb: &mut slot.tcb,
@@ -147,6 +151,12 @@ impl Engine {
             }
         }
         Output::Again
+    }
+
+    #[inline(never)]
+    fn poll(&mut self, index: u32) -> Option<Outgoing> {
+        let slot = self.core.flows.at_mut(index);
+        slot.tcb.poll_segment(&mut env!(self.core, self.recv))
     }
 
     /// Nothing is left to send now: ends the connection if it is over, else sets its timer.

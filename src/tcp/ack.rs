@@ -4,6 +4,7 @@
 use core::ops::ControlFlow::{Break, Continue};
 
 use super::arrives::{Arrival, Step, Stop};
+use super::cold::Shared;
 use super::congestion::{Acked, CongestionControl};
 use super::flags::Flags;
 use super::recovery::Repair;
@@ -17,7 +18,6 @@ use crate::wire::Control;
 
 impl Tcb {
     /// Fifth: is the ACK acceptable, and what does it acknowledge?
-    #[inline(always)]
     pub(super) fn check_ack(
         &mut self,
         seg: &Segment<'_>,
@@ -42,6 +42,9 @@ impl Tcb {
         }
         if self.snd.una.before(seg.ack) {
             self.progress(seg, env);
+            if self.snd.fin == Fin::Sent && self.snd.una == self.snd.nxt {
+                self.fin_acked(env);
+            }
         } else if self.is_duplicate(seg) {
             self.duplicate(env);
         }
@@ -89,7 +92,7 @@ impl Tcb {
 
     /// SEG.ACK is beyond SND.UNA: octets leave the send buffer, and everything that waits for them learns.
     #[inline(always)]
-    fn progress(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
+    pub(super) fn progress(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
         let acked = seg.ack.since(self.snd.una);
         let flight = self.snd.flight();
         let text = acked.min(self.send_buf.len());
@@ -103,7 +106,7 @@ impl Tcb {
 
         let mss = u32::from(self.snd.mss);
         let recovering =
-            self.flags.any(Flags::ATTACHED) && self.progress_in_recovery(seg.ack, acked, freed, env);
+            self.flags.any(Flags::ATTACHED) && self.progress_in_recovery(seg.ack, acked, freed, env.shared);
         if !recovering {
             let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
             self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
@@ -114,27 +117,23 @@ impl Tcb {
         } else {
             self.start_retransmit_timer(env);
         }
-        if self.snd.fin == Fin::Sent && self.snd.una == self.snd.nxt {
-            self.fin_acked(env);
-        }
     }
 
     /// Whether a loss was being repaired when `acked` octets up to `ack` were acknowledged, and with them the
     /// send queue moved by `freed` octets of chunks.
-    fn progress_in_recovery(&mut self, ack: Seq, acked: u32, freed: u32, env: &mut Env<'_>) -> bool {
+    fn progress_in_recovery(&mut self, ack: Seq, acked: u32, freed: u32, shared: &mut Shared) -> bool {
         let mss = u32::from(self.snd.mss);
-        let Some(cold) = self.cold_mut(env.shared) else { return false };
+        let Some(cold) = self.cold_mut(shared) else { return false };
         cold.cursors.drop_front(freed);
         let recovering = cold.recovery.is_active();
         let repair = cold.recovery.on_progress(ack, acked, mss) == Repair::Retransmit;
         self.flags.put(Flags::REPAIR, repair);
-        self.detach_idle(env.shared);
+        self.detach_idle(shared);
         recovering
     }
 
     /// RFC 5681 §2: a duplicate acknowledgment has no text, no SYN or FIN, the same window, and comes while
     /// something is outstanding.
-    #[inline(always)]
     fn is_duplicate(&self, seg: &Segment<'_>) -> bool {
         seg.ack == self.snd.una
             && self.snd.flight() > 0
@@ -157,7 +156,6 @@ impl Tcb {
 
     /// RFC 9293 §3.10.7.4, fifth: the window moves only for segments that are not older than the last one
     /// that moved it.
-    #[inline(always)]
     fn update_window(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
         let newer =
             self.snd.wl1.before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.at_or_before(seg.ack));

@@ -55,13 +55,14 @@ impl Tcb {
     /// One segment has arrived for this connection.
     ///
     /// The caller delivers [`Arrival::text`], then calls [`Tcb::accept_text`], unless it was dropped.
-    #[inline(always)]
     pub fn on_segment<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
         let mut arrival = Arrival::default();
-        let step = if self.is_predicted(seg) {
-            env.counters.add(Counter::FastPath);
-            self.predicted_steps(seg, &mut arrival, env)
-        } else if self.state == State::SynSent {
+        if self.is_predicted(seg) {
+            self.take_predicted(seg, env);
+            arrival.text = seg.text;
+            return arrival;
+        }
+        let step = if self.state == State::SynSent {
             self.steps_in_syn_sent(seg, &mut arrival, env)
         } else {
             self.steps(*seg, &mut arrival, env)
@@ -91,32 +92,6 @@ impl Tcb {
                 self.finish(CloseReason::Aborted);
             }
         }
-    }
-
-    /// Header prediction: in ESTABLISHED, exactly at RCV.NXT, inside the window, and nothing but ACK and PSH.
-    ///
-    /// Whatever passes would pass the first four steps and the sixth unchanged.
-    #[inline(always)]
-    fn is_predicted(&self, seg: &Segment<'_>) -> bool {
-        self.state == State::Established
-            && seg.ctl.without(Control::PSH) == Control::ACK
-            && seg.seq == self.rcv.nxt
-            && seg.text_len() <= self.rcv.wnd()
-            && self.flags.any(Flags::STAMPS) == seg.stamps.is_some()
-            && seg.stamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
-    }
-
-    #[inline(always)]
-    fn predicted_steps<'a>(
-        &mut self,
-        seg: &Segment<'a>,
-        arrival: &mut Arrival<'a>,
-        env: &mut Env<'_>,
-    ) -> Step {
-        self.heard_at = Millis32::ceil(env.now);
-        self.take_stamp(seg, false);
-        self.check_ack(seg, arrival, env)?;
-        self.check_text(seg, arrival, env)
     }
 
     /// All control flow is here; each step answers one question.
@@ -216,7 +191,6 @@ impl Tcb {
     }
 
     /// RFC 7323 §4.3 (2) and (3): the stamp to echo is that of the segment that made the last ACK move.
-    #[inline(always)]
     fn take_stamp(&mut self, seg: &Segment<'_>, outdated: bool) {
         let Some(Timestamps { val, .. }) = seg.stamps else { return };
         let newer = !stamp_before(val, self.ts.recent) || outdated;
@@ -249,7 +223,6 @@ impl Tcb {
     }
 
     /// Seventh: text in order is offered to the user, text ahead of RCV.NXT is kept for reassembly.
-    #[inline(always)]
     pub(super) fn check_text<'a>(
         &mut self,
         seg: &Segment<'a>,

@@ -33,6 +33,7 @@ mod icmp;
 mod isn;
 mod options;
 mod output;
+mod predicted;
 mod reassembly;
 mod recovery;
 mod recv_buf;

@@ -30,7 +30,6 @@ impl Tcb {
     }
 
     /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
-    #[inline(always)]
     pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.closed.is_some() {
             return self.poll_reset();
@@ -47,13 +46,31 @@ impl Tcb {
         {
             return Some(out);
         }
-        if let Some(out) = self.poll_text(env) {
+        let force = self.flags.take(Flags::FORCE);
+        if let Some(out) = self.poll_text(force, env) {
             return Some(out);
         }
         if self.flags.any(Flags::KEEP_ALIVE_DUE) {
             return Some(self.send_keep_alive(env));
         }
         self.poll_ack(env)
+    }
+
+    /// Whether [`Tcb::poll_steady`] says what [`Tcb::poll_segment`] would: the connection is open, and nothing is
+    /// out of order, lost or probed for.
+    #[inline(always)]
+    pub fn is_steady(&self) -> bool {
+        let unusual = Flags::GAPS | Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE;
+        self.closed.is_none() && self.state.is_synchronized() && !self.flags.any(unusual)
+    }
+
+    /// [`Tcb::poll_segment`] of a connection that [`Tcb::is_steady`].
+    #[inline(always)]
+    pub fn poll_steady(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        match self.poll_text(false, env) {
+            None => self.poll_ack(env),
+            some => some,
+        }
     }
 
     /// The reset of an abort (RFC 9293 §3.10.5).
@@ -116,8 +133,7 @@ impl Tcb {
     /// New text, or text again after a timeout, as far as window, congestion window, Nagle and silly-window
     /// avoidance let it (RFC 9293 §3.8.6.2.1).
     #[inline(always)]
-    fn poll_text(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        let force = self.flags.take(Flags::FORCE);
+    fn poll_text(&mut self, force: bool, env: &mut Env<'_>) -> Option<Outgoing> {
         if !self.state.is_synchronized() || (self.send_buf.is_empty() && self.snd.fin == Fin::None) {
             return None;
         }

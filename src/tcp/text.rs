@@ -50,14 +50,25 @@ impl Tcb {
     /// behind it; then the FIN, if it is next (eighth step, second half).
     ///
     /// Returns whether the peer's FIN was taken now.
-    #[inline]
     pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
         let waits = Flags::FIN_NEXT | Flags::ATTACHED;
         let nothing = (text.is_empty() && !self.flags.any(waits)) || self.closed.is_some();
         !nothing && self.accept(text, consumed, env)
     }
 
+    /// Like [`Tcb::accept_text`], where the user has consumed all of `text` and nothing waits behind it; `false`,
+    /// and nothing is done, where something does.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
+    pub fn accept_read(&mut self, text: &[u8], env: &mut Env<'_>) -> bool {
+        if self.flags.any(Flags::FIN_NEXT | Flags::ATTACHED) || self.closed.is_some() {
+            return false;
+        }
+        self.rcv.nxt += text.len() as u32;
+        self.accepted(text.len() as u32, text.len() as u16, false, env);
+        true
+    }
+
     fn accept(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
         let end = self.rcv.nxt + u32::try_from(text.len()).expect("a packet's text");
         let mut fin = self.flags.take(Flags::FIN_NEXT);
@@ -104,7 +115,6 @@ impl Tcb {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a packet's text is shorter than 2^16 octets")]
-    #[inline(always)]
     fn store_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) {
         let had_gaps = self.flags.any(Flags::GAPS);
         let (read, rest) = text.split_at(consumed.min(text.len()));
@@ -115,9 +125,15 @@ impl Tcb {
             self.rcv.nxt += kept;
         }
         let accepted = self.rcv.nxt.since(before);
-        env.counters.add_n(Counter::TextIn, u64::from(accepted));
-        self.rcv.mss = self.rcv.mss.max(text.len() as u16);
-        self.owe_ack_for_text(had_gaps || accepted == 0, env);
+        self.accepted(accepted, text.len() as u16, had_gaps || accepted == 0, env);
+    }
+
+    /// RCV.NXT has moved by `octets` of a segment whose text has `text_len`.
+    #[inline(always)]
+    fn accepted(&mut self, octets: u32, text_len: u16, ack_at_once: bool, env: &mut Env<'_>) {
+        env.counters.add_n(Counter::TextIn, u64::from(octets));
+        self.rcv.mss = self.rcv.mss.max(text_len);
+        self.owe_ack_for_text(ack_at_once, env);
     }
 
     /// Keeps `rest`, which follows `read` octets that the user took at once, and finds what was waiting behind

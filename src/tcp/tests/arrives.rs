@@ -281,14 +281,18 @@ fn no_urgent_data_follows_the_peers_fin() {
 }
 
 #[test]
-fn header_prediction_takes_text_in_order_and_pure_acks_only() {
+fn header_prediction_takes_text_in_order_and_acks_of_text_only() {
     let mut host = Host::established();
     host.recv(pa(1, 1, 10));
-    host.recv(a(11, 1));
+    host.send(5);
+    host.recv(a(11, 6));
     assert_eq!(host.count(Counter::FastPath), 2);
-    host.recv(fa(20, 1));
-    host.recv(pa(12, 1, 3));
-    host.recv(a(11, 1).urg(0));
+    host.recv(a(11, 6));
+    host.recv(a(11, 7));
+    host.recv(pa(11, 0, 2));
+    host.recv(fa(20, 6));
+    host.recv(pa(14, 6, 3));
+    host.recv(a(13, 6).urg(0));
     assert_eq!(host.count(Counter::FastPath), 2);
 }
 
