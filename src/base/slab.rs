@@ -45,7 +45,7 @@ impl<T: Slot> Slab<T> {
     }
 
     /// Stores what `make` makes of the slot's last record, if it ever had one; `None` when the slab is full.
-    #[inline]
+    #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce(Option<&T>) -> T) -> Option<u32> {
         let index = self.free;
         if let Some(entry) = self.entries.get_mut(index as usize) {

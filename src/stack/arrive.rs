@@ -199,6 +199,7 @@ impl Engine {
     }
 
     /// Tells the application what a segment brought, and gives the text to the connection.
+    #[inline(always)]
     fn after_arrival(
         &mut self,
         index: u32,
@@ -224,7 +225,9 @@ impl Engine {
         if !arrival.text.is_empty() && slot.is(Mark::Announced) && slot.tcb.is_reading() {
             consumed = app.on_data(&mut Flow::new(&mut self.core, index), arrival.text);
         }
-        self.accept(index, arrival.text, consumed);
+        if self.core.slot(index).tcb.has_to_accept(arrival.text) {
+            self.accept(index, arrival.text, consumed);
+        }
         if let Some(ahead) = arrival.urgent
             && self.core.slot(index).is(Mark::Announced)
         {
@@ -251,7 +254,16 @@ impl Engine {
     }
 
     /// Takes a connection out of its listener's queue, if it is there; it is the first, or it ended.
+    #[inline]
     pub(super) fn stop_waiting(&mut self, index: u32) {
+        let slot = self.core.slot(index);
+        if slot.is(Mark::Waiting) {
+            self.leave_queue(index);
+        }
+    }
+
+    #[cold]
+    fn leave_queue(&mut self, index: u32) {
         let slot = self.core.slot(index);
         if let Some(ListenerId(at)) = slot.listener()
             && slot.replace(Mark::Waiting, false)

@@ -168,7 +168,13 @@ impl Core {
     /// What `key`, whose hash is `hash`, leads to.
     #[inline(always)]
     pub fn find(&self, key: &FlowKey, hash: u64) -> Option<Found> {
-        self.table.find(hash, |value| self.has_key(value, key)).map(Found::from_value)
+        // A loop, as the methods of iterators are not compiled into their caller.
+        for value in self.table.candidates(hash) {
+            if self.has_key(value, key) {
+                return Some(Found::from_value(value));
+            }
+        }
+        None
     }
 
     /// Whether the record that a value of the table names has this tuple.

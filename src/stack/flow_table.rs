@@ -40,9 +40,7 @@ impl Bucket {
     /// `eq` may also see a value whose tag differs in the lowest bit, though only after one that has the tag.
     #[inline(always)]
     fn search(&self, tag: u8, mut eq: impl FnMut(u32) -> bool) -> Option<usize> {
-        let (low, high) = self.tag_words();
-        let (low, high) = (low ^ (ONES * u64::from(tag)), high ^ (ONES * u64::from(tag)));
-        let mut equal = lanes(zero_octets(low), zero_octets(high));
+        let mut equal = self.equal(tag);
         while equal != 0 {
             let lane = first_lane(equal);
             if eq(self.values[lane]) {
@@ -51,6 +49,14 @@ impl Bucket {
             equal &= equal - 1;
         }
         None
+    }
+
+    /// The lanes that may have this tag, the lowest first.
+    #[inline(always)]
+    const fn equal(&self, tag: u8) -> u64 {
+        let (low, high) = self.tag_words();
+        let tags = ONES * tag as u64;
+        lanes(zero_octets(low ^ tags), zero_octets(high ^ tags))
     }
 
     /// The first lane without a value.
@@ -111,6 +117,36 @@ pub struct FlowTable {
     far: [u32; 16],
 }
 
+/// See [`FlowTable::candidates`].
+#[derive(Debug)]
+pub struct Candidates<'a> {
+    table: &'a FlowTable,
+    hash: u64,
+    bucket: &'a Bucket,
+    /// The lanes of the home bucket still to come.
+    equal: u64,
+    /// How many have come from the buckets after it.
+    beyond: u32,
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = u32;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<u32> {
+        if self.equal != 0 {
+            let lane = first_lane(self.equal);
+            self.equal &= self.equal - 1;
+            return Some(self.bucket.values[lane]);
+        }
+        if self.bucket.passed == 0 {
+            return None;
+        }
+        self.beyond += 1;
+        self.table.nth_candidate_beyond(self.hash, self.beyond - 1)
+    }
+}
+
 /// Where a value lies.
 struct Position {
     bucket: usize,
@@ -136,21 +172,14 @@ impl FlowTable {
         (buckets_for(capacity) as u64 + 1) * LINE as u64 - size_of::<u32>() as u64
     }
 
-    /// The value under `hash` for which `eq` holds. `eq` sees few others: about one in 250 of those near.
+    /// The values that may be the one under `hash`: that one, and few others, about one in 250 of those near.
     #[inline(always)]
-    pub fn find(&self, hash: u64, mut eq: impl FnMut(u32) -> bool) -> Option<u32> {
-        let (home, tag) = (self.home(hash), tag_of(hash));
-        let bucket = self.bucket(home);
-        if let Some(lane) = bucket.search(tag, &mut eq) {
-            return Some(bucket.values[lane]);
-        }
-        if bucket.passed == 0 {
-            return None;
-        }
-        self.search_beyond(home, tag, eq).map(|at| self.bucket(at.bucket).values[at.lane])
+    pub fn candidates(&self, hash: u64) -> Candidates<'_> {
+        let bucket = self.bucket(self.home(hash));
+        Candidates { table: self, hash, bucket, equal: bucket.equal(tag_of(hash)), beyond: 0 }
     }
 
-    /// The first value near which [`FlowTable::find`] will look for `hash`, unless that is far from home.
+    /// The first value near which [`FlowTable::candidates`] will look for `hash`, unless that is far from home.
     ///
     /// It may be another's. Asking for a batch of hashes, then reading what the values name, then
     /// looking them up lets the processor wait for all the memory at once.
@@ -230,6 +259,12 @@ impl FlowTable {
             return Some(Position { bucket: home, lane, distance: 0 });
         }
         if bucket.passed == 0 { None } else { self.search_beyond(home, tag, eq) }
+    }
+
+    #[cold]
+    fn nth_candidate_beyond(&self, hash: u64, nth: u32) -> Option<u32> {
+        let at = self.nth_beyond(self.home(hash), tag_of(hash), nth)?;
+        Some(self.bucket(at.bucket).values[at.lane])
     }
 
     #[cold]
@@ -447,14 +482,14 @@ mod tests {
                     Op::RemoveAbsent(hash) => {
                         prop_assert!(!table.remove(hash, value));
                         prop_assert!(!table.replace(hash, value, value));
-                        prop_assert_eq!(table.find(hash, |v| v == value), None);
+                        prop_assert_eq!(table.candidates(hash).find(|&v| v == value), None);
                     }
                     Op::Remove(_) | Op::Replace(_) => {}
                 }
                 for &(hash, value) in &model {
-                    prop_assert_eq!(table.find(hash, |v| v == value), Some(value));
+                    prop_assert_eq!(table.candidates(hash).find(|&v| v == value), Some(value));
                     let mut seen = Vec::new();
-                    table.find(hash, |v| { seen.push(v); false });
+                    table.candidates(hash).find(|&v| { seen.push(v); false });
                     for &(other, value) in &model {
                         let times = seen.iter().filter(|&&v| v == value).count();
                         prop_assert!(times <= 1 && (times == 1 || other != hash));
@@ -479,8 +514,12 @@ mod tests {
             let mut table = FlowTable::new(capacity);
             assert!((0..capacity).all(|value| table.insert(u64::MAX, value)), "capacity {capacity}");
             assert!(!table.insert(0, 0), "capacity {capacity}");
-            assert_eq!(table.find(u64::MAX, |_| false), None, "capacity {capacity}: the search ends");
-            assert_eq!(table.find(u64::MAX, |v| v + 1 == capacity), capacity.checked_sub(1));
+            assert_eq!(
+                table.candidates(u64::MAX).find(|_| false),
+                None,
+                "capacity {capacity}: the search ends"
+            );
+            assert_eq!(table.candidates(u64::MAX).find(|&v| v + 1 == capacity), capacity.checked_sub(1));
         }
     }
 
@@ -494,7 +533,7 @@ mod tests {
         assert!(table.remove(1 << 63, room));
         check(&table, &model);
         assert!(table.remove(u64::MAX - 7, 5) && table.insert(u64::MAX - 7, room));
-        assert_eq!(table.find(u64::MAX - 7, |v| v == room), Some(room));
+        assert_eq!(table.candidates(u64::MAX - 7).find(|&v| v == room), Some(room));
     }
 
     #[test]
@@ -506,8 +545,14 @@ mod tests {
         assert!((0..6).all(|value| table.remove(low, value)));
         assert!((20..32).all(|value| table.insert(high, value)));
         assert!((0..2).all(|at| table.bucket(at).passed == 1), "both were passed");
-        assert_eq!((table.find(low, |_| false), table.find(high, |_| false)), (None, None));
-        assert_eq!((table.find(low, |v| v == 12), table.find(high, |v| v == 31)), (Some(12), Some(31)));
+        assert_eq!(
+            (table.candidates(low).find(|_| false), table.candidates(high).find(|_| false)),
+            (None, None)
+        );
+        assert_eq!(
+            (table.candidates(low).find(|&v| v == 12), table.candidates(high).find(|&v| v == 31)),
+            (Some(12), Some(31))
+        );
     }
 
     #[test]
@@ -516,7 +561,7 @@ mod tests {
         assert!(table.insert(u64::MAX, 1));
         let (low, mut seen) = (255, 0);
         assert_eq!(
-            table.find(low, |_| {
+            table.candidates(low).find(|_| {
                 seen += 1;
                 true
             }),
@@ -524,7 +569,7 @@ mod tests {
             "its tag is in the next bucket alone"
         );
         assert!((2..15).all(|value| table.insert(low, value)));
-        table.find(low, |_| {
+        table.candidates(low).find(|_| {
             seen += 1;
             false
         });

@@ -67,6 +67,7 @@ pub(super) struct NewFlow<'a> {
 }
 
 impl FlowSlot {
+    #[inline(always)]
     fn new(new: NewFlow<'_>, generation: u32) -> Self {
         let mut slot = Self {
             key: SlotKey::new(new.key),
@@ -162,6 +163,7 @@ impl Flows {
     }
 
     /// Takes a connection in; `None` when there is no room.
+    #[inline(always)]
     pub fn insert(&mut self, new: NewFlow<'_>) -> Option<FlowId> {
         let (key, scope_id) = (new.key, new.scope_id);
         let mut generation = 0;

@@ -170,6 +170,7 @@ impl HalfOpen {
 
     /// The TCB of this connection, in SYN-RECEIVED, its SYN-ACK sent: the segment that might establish it
     /// goes through the same eight steps as any other. Whoever keeps it holds its settings.
+    #[inline(always)]
     pub fn to_tcb(&self, opening: &Opening, settings: SettingsId, env: &Env<'_>) -> Tcb {
         let opening = Opening { iss: self.iss, ..*opening };
         let mut tcb = Tcb::new(&opening, settings, env.shared, env.config, State::SynReceived);

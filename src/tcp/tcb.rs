@@ -200,6 +200,7 @@ impl Tcb {
     /// An active open: the SYN leaves with the next [`Tcb::poll_segment`] (RFC 9293 §3.10.1).
     ///
     /// `settings` are those of `options`; the TCB takes over the caller's use of them.
+    #[inline(always)]
     pub fn active_open(
         opening: &Opening,
         options: &FlowOptions,
@@ -225,6 +226,7 @@ impl Tcb {
     }
 
     /// A TCB before anything was heard from the peer.
+    #[inline(always)]
     pub(super) fn new(
         opening: &Opening,
         id: SettingsId,

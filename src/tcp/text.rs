@@ -51,9 +51,13 @@ impl Tcb {
     ///
     /// Returns whether the peer's FIN was taken now.
     pub fn accept_text(&mut self, text: &[u8], consumed: usize, env: &mut Env<'_>) -> bool {
-        let waits = Flags::FIN_NEXT | Flags::ATTACHED;
-        let nothing = (text.is_empty() && !self.flags.any(waits)) || self.closed.is_some();
-        !nothing && self.accept(text, consumed, env)
+        self.has_to_accept(text) && self.accept(text, consumed, env)
+    }
+
+    /// Whether [`Tcb::accept_text`] has anything to do.
+    #[inline]
+    pub fn has_to_accept(&self, text: &[u8]) -> bool {
+        (!text.is_empty() || self.flags.any(Flags::FIN_NEXT | Flags::ATTACHED)) && self.closed.is_none()
     }
 
     /// Like [`Tcb::accept_text`], where the user has consumed all of `text` and nothing waits behind it; `false`,

@@ -181,6 +181,19 @@ impl TcpOptions {
     }
 
     fn emit_each(&self, out: &mut [u8]) -> Sum {
+        if let (
+            Self {
+                mss: Some(mss),
+                window_scale: Some(shift),
+                sack_permitted: true,
+                timestamps: Some(ts),
+                ..
+            },
+            Ok(out),
+        ) = (self, <&mut [u8; 20]>::try_from(&mut *out))
+        {
+            return emit_linux_syn(out, *mss, *shift, *ts);
+        }
         let mut out = Writer { out, len: 0 };
         if let Some(mss) = self.mss {
             let [high, low] = mss.to_be_bytes();
@@ -287,6 +300,20 @@ impl SackBlocks {
         }
         sack
     }
+}
+
+/// Writes the options of nearly every SYN; returns their sum.
+fn emit_linux_syn(out: &mut [u8; 20], mss: u16, shift: u8, ts: Timestamps) -> Sum {
+    let words = [
+        u32::from_be_bytes([MSS, 4, 0, 0]) | u32::from(mss),
+        u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10]),
+        ts.val,
+        ts.ecr,
+        u32::from_be_bytes([NOP, WINDOW_SCALE, 3, shift]),
+    ]
+    .map(u32::to_be);
+    *out = zerocopy::transmute!(words);
+    Sum::of_words(words)
 }
 
 /// Walks over options in whatever layout, as far as their lengths are possible.
