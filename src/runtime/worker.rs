@@ -107,7 +107,7 @@ impl<A: App> Worker<A> {
         }
     }
 
-    /// One turn: frames in, frames from other workers, deadlines, frames out. Returns whether there were
+    /// One turn: frames in, frames from other workers, frames out, deadlines. Returns whether there were
     /// frames.
     fn turn(&mut self, now: Instant, handed_over: &mut Vec<FrameCopy>) -> Result<bool, RunError> {
         let Self { queue, engine, app, handle, number, .. } = self;
@@ -118,22 +118,23 @@ impl<A: App> Worker<A> {
         if busy {
             engine.on_batch(now, &rx, app, &mut output);
         }
-        drop(rx);
         if !mailbox.inbox.is_empty() {
             mailbox.inbox.take(handed_over, HAND_OVER_BURST);
             engine.on_batch(now, handed_over.as_slice(), app, &mut output);
             mailbox.inbox.give_back(handed_over);
             busy = true;
         }
+        drop(output);
+        // Whoever waits for an answer does not wait for the deadlines of others.
+        queue.flush()?;
         if engine.next_deadline().is_some_and(|at| at <= now) {
-            engine.on_timers(now, TIMER_BUDGET, app, &mut output);
+            engine.on_timers(now, TIMER_BUDGET, app, &mut Output { tx: queue.sending(), handle });
+            queue.flush()?;
         }
         while let Some(addr) = engine.take_wanted_neighbour() {
             // A full queue means that the control thread has enough to ask for already.
             let _ = mailbox.wanted.push(addr);
         }
-        drop(output);
-        queue.flush()?;
         Ok(busy)
     }
 

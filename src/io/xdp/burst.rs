@@ -19,7 +19,7 @@ pub(super) struct RxSide {
     pub fill: FillQueue,
     /// What the RX ring said; the first `frames.len()` are of this turn.
     descs: Box<[FrameDesc; BURST]>,
-    /// The frames of `descs`, in the same order. Empty between turns.
+    /// The frames of `descs`, in the same order, until they are given back.
     frames: Vec<Frame>,
     pub received: u64,
 }
@@ -45,7 +45,7 @@ impl RxSide {
 
     /// Takes what has arrived, up to a burst.
     pub fn receive<'a>(&'a mut self, pool: &'a FramePool) -> RxBurst<'a> {
-        // A burst that was forgotten instead of dropped left its frames here.
+        // Where no flush has come between.
         self.give_back(pool);
         // SAFETY: what is written to `descs` are descriptors of this UMEM.
         let count = unsafe { self.ring.consume(&mut self.descs[..]) };
@@ -58,7 +58,8 @@ impl RxSide {
         RxBurst { side: self, pool }
     }
 
-    fn give_back(&mut self, pool: &FramePool) {
+    /// Gives the frames of the last burst back to the kernel.
+    pub fn give_back(&mut self, pool: &FramePool) {
         let descs = &self.descs[..self.frames.len()];
         if descs.is_empty() {
             return;
@@ -73,10 +74,11 @@ impl RxSide {
     }
 }
 
-/// Received frames, in the order of arrival. Dropping it gives them back to the kernel.
+/// Received frames, in the order of arrival. They go back to the kernel with the next flush: what they are
+/// answered with comes first.
 #[derive(Debug)]
 pub struct RxBurst<'a> {
-    side: &'a mut RxSide,
+    side: &'a RxSide,
     pool: &'a FramePool,
 }
 
@@ -90,12 +92,6 @@ impl RxBatch for RxBurst<'_> {
         let desc = &self.side.descs[i];
         let start = desc.addr() & (octets.len() - 1);
         &octets[start..start + desc.lengths().data()]
-    }
-}
-
-impl Drop for RxBurst<'_> {
-    fn drop(&mut self) {
-        self.side.give_back(self.pool);
     }
 }
 

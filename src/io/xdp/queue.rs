@@ -232,14 +232,21 @@ impl Queue {
 
     /// Begins a turn: what has arrived, up to 64 frames, and where to write what is to be sent.
     ///
-    /// Both may be used at once. Dropped, the one gives its frames back to the fill ring, the
-    /// other puts its frames in the TX ring; then comes [`Queue::flush`].
+    /// Both may be used at once. Dropped, the second puts its frames in the TX ring; then comes
+    /// [`Queue::flush`].
     pub fn turn(&mut self) -> (RxBurst<'_>, TxBurst<'_>) {
         let Self { rx, tx, pool, umem, .. } = self;
         (rx.receive(pool), TxBurst { side: tx, pool, umem })
     }
 
-    /// Sends what is in the TX ring, with one system call at most, and takes back sent frames.
+    /// Where to write what is to be sent beside a turn; then comes [`Queue::flush`].
+    pub fn sending(&mut self) -> TxBurst<'_> {
+        let Self { tx, pool, umem, .. } = self;
+        TxBurst { side: tx, pool, umem }
+    }
+
+    /// Sends what is in the TX ring, with one system call at most, gives the frames received in this turn to the
+    /// fill ring, and takes back sent ones.
     ///
     /// What the kernel does not take now stays in the ring for the next turn; it never spins.
     ///
@@ -252,6 +259,7 @@ impl Queue {
             let answer = sockopt::kick_tx(self.as_fd());
             self.tx.is_pending = self.is_left_over(answer)?;
         }
+        self.rx.give_back(&self.pool);
         if self.rx.fill.needs_wakeup() {
             self.calls.recvfrom += 1;
             // Its answer says nothing that `sendto` or the rings do not say.
