@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | what the owner of an engine calls | `engine`, `batch`, `limits`, `memory_plan` |
 //! | what an application sees | `app`, `listener` |
-//! | frame in: checks, then to its connection | `ingress`, `plain`, `arrive` |
+//! | frame in: checks, then to its connection | `ingress`, `plain`, `arrive`, `passive` |
 //! | frame out: callbacks, output, ends | `serve`, `egress` |
 //! | tables | `core`, `flow_table`, `flows`, `half_open`, `keys`, `time_wait`, `wheel` |
 //! | addresses | `route`, `neighbour`, `ports`, `rss` |
@@ -25,6 +25,7 @@ mod limits;
 mod listener;
 mod memory_plan;
 mod neighbour;
+mod passive;
 mod plain;
 mod ports;
 mod route;

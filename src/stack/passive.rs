@@ -1,0 +1,255 @@
+//! A segment for which there is no TCB: half-open, TIME-WAIT, a listener, or nobody.
+#![forbid(unsafe_code)]
+
+use super::app::App;
+use super::arrive::{Outcome, env};
+use super::batch::TxBatch;
+use super::core::{Found, path};
+use super::egress;
+use super::engine::Engine;
+use super::flows::NewFlow;
+use super::ingress::Link;
+use super::listener::ListenerId;
+use crate::base::{Counter, DropReason, FlowKey, Seq};
+use crate::tcp::{
+    Env, FlowOptions, HalfOpen, Origin, Outgoing, Segment, TimeWait, TimeWaitVerdict, reset_for,
+};
+use crate::wire::Control;
+
+impl Engine {
+    pub(super) fn on_half_open(
+        &mut self,
+        index: u32,
+        (key, hash): (&FlowKey, u64),
+        link: Link,
+        seg: &Segment<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let slot = self.core.half_open.at_mut(index);
+        let listener = slot.listener();
+        if slot.half.is_same_syn(seg) {
+            slot.half.answer_again();
+            self.core.counters.add(Counter::Retransmits);
+            self.send_syn_ack(index, key, self.core.origin(key, None), tx);
+            return Ok(());
+        }
+        if slot.half.is_new_syn(seg) {
+            let floor = slot.half.iss();
+            self.free_half_open(index);
+            // Where an old incarnation set a floor it holds for this SYN too.
+            return self.on_syn(listener, *key, hash, link, seg, Some(floor), tx);
+        }
+        if !seg.has(Control::RST) {
+            // Without room it stays half-open: the peer sends its ACK or text again.
+            self.core.accepts(listener)?;
+        }
+        let settings = self.core.listeners[usize::from(listener.0)].settings;
+        let opening = self.core.opening(key, self.core.origin(key, None));
+        let mut env = env!(self.core, self.recv);
+        let slot = self.core.half_open.at(index);
+        let mut tcb = slot.half.to_tcb(&opening, settings, &env);
+        let arrival = tcb.on_segment(seg, &mut env);
+        if !arrival.opened {
+            let answer = arrival.reset.or_else(|| tcb.poll_segment(&mut env));
+            if tcb.closed().is_some() {
+                self.free_half_open(index);
+            } else if let Some(answer) = answer {
+                self.answer(link, key, &answer, tx);
+            }
+            return arrival.dropped.map_or(Ok(()), Err);
+        }
+        self.core.shared.settings.hold(settings);
+        let scope_id = self.core.listeners[usize::from(listener.0)].listen.options.scope_id;
+        let listener = Some(listener);
+        let new = NewFlow { tcb, key, link, scope_id, listener, user: 0, resolved: true, announced: false };
+        let id = self.core.flows.insert(new).expect("there is room, as seen above");
+        self.remove_half_open(index);
+        let (old, new) = (Found::HalfOpen(index), Found::Flow(id.index()));
+        self.core.table.replace(hash, old.to_value(), new.to_value());
+        self.after_arrival(id.index(), link, &arrival, app, tx);
+        Ok(())
+    }
+
+    /// A half-open connection comes to nothing.
+    pub(super) fn free_half_open(&mut self, index: u32) {
+        let hash = self.core.hash.flow(&self.core.half_open.key(index));
+        self.remove_half_open(index);
+        self.core.table.remove(hash, Found::HalfOpen(index).to_value());
+    }
+
+    /// Takes a half-open connection out of every place but the flow table.
+    fn remove_half_open(&mut self, index: u32) {
+        let ListenerId(at) = self.core.half_open.at(index).listener();
+        self.core.listeners[usize::from(at)].half_open -= 1;
+        self.core.wheel.cancel(self.core.half_open_node(index));
+        self.core.half_open.remove(index);
+    }
+
+    pub(super) fn on_time_wait(
+        &mut self,
+        index: u32,
+        key: FlowKey,
+        hash: u64,
+        link: Link,
+        seg: &Segment<'_>,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let mut record = *self.core.time_wait.at(index);
+        match self.time_wait_verdict(&record, seg, &key) {
+            TimeWaitVerdict::Ignore => return Err(DropReason::TimeWait),
+            TimeWaitVerdict::Nobody => return self.on_nobody(key, hash, link, seg, tx),
+            TimeWaitVerdict::Ack => self.core.time_wait.set(index, record.heard(seg)),
+            TimeWaitVerdict::Refuse => self.core.counters.add(Counter::TimeWaitRefused),
+            TimeWaitVerdict::Restart => record = self.restart_time_wait(index, hash, seg),
+            TimeWaitVerdict::Challenge => {
+                let per_second = self.core.config.tcp.challenge_acks_per_second;
+                if !self.core.challenge.allow(self.core.now, per_second) {
+                    self.core.counters.add(Counter::ChallengeAcksLimited);
+                    return Err(DropReason::TimeWait);
+                }
+                self.core.counters.add(Counter::ChallengeAcks);
+            }
+            TimeWaitVerdict::Reset => {
+                self.core.counters.add(Counter::TimeWaitReset);
+                self.core.time_wait.set(index, record.after_reset());
+                return Ok(());
+            }
+            TimeWaitVerdict::Reopen { floor, by } => {
+                let listener = self.core.listener_for(&key).expect("the verdict was for a listener");
+                self.core.admits(listener)?;
+                self.core.counters.add(by);
+                self.core.time_wait.remove(index);
+                self.core.table.remove(hash, Found::TimeWait(index).to_value());
+                return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
+            }
+        }
+        let ack = record.ack(self.core.origin(&key, None).timestamp_offset);
+        self.answer(link, &key, &ack, tx);
+        Ok(())
+    }
+
+    /// A SYN reopens only for a listener; to anybody else it is a segment that does not belong here.
+    fn time_wait_verdict(&self, record: &TimeWait, seg: &Segment<'_>, key: &FlowKey) -> TimeWaitVerdict {
+        match record.on_segment(seg, self.core.config.tcp.rfc1337) {
+            TimeWaitVerdict::Reopen { .. } if self.core.listener_for(key).is_none() => {
+                if record.is_reset() {
+                    TimeWaitVerdict::Nobody
+                } else {
+                    TimeWaitVerdict::Refuse
+                }
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// 2 MSL begin anew, if there is room for that; returns the record as it is now.
+    fn restart_time_wait(&mut self, index: u32, hash: u64, seg: &Segment<'_>) -> TimeWait {
+        let record = self.core.time_wait.at(index);
+        let (heard, restarted) = (record.heard(seg), record.restarted(seg, self.core.now));
+        let Some(new) = self.core.time_wait.restart(index, restarted) else {
+            self.core.time_wait.set(index, heard);
+            return heard;
+        };
+        let (old, new) = (Found::TimeWait(index), Found::TimeWait(new));
+        self.core.table.replace(hash, old.to_value(), new.to_value());
+        restarted
+    }
+
+    /// No connection has this tuple: LISTEN (RFC 9293 §3.10.7.2) or CLOSED (§3.10.7.1).
+    pub(super) fn on_nobody(
+        &mut self,
+        key: FlowKey,
+        hash: u64,
+        link: Link,
+        seg: &Segment<'_>,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        let lone_syn = !seg.has(Control::ACK | Control::RST | Control::FIN) && seg.has(Control::SYN);
+        if lone_syn && let Some(listener) = self.core.listener_for(&key) {
+            return self.on_syn(listener, key, hash, link, seg, None, tx);
+        }
+        if !self.core.config.routes.is_local(key.local()) {
+            return Err(DropReason::NotOurAddress);
+        }
+        if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {
+            return Err(DropReason::BadFlags);
+        }
+        if let Some(reset) = reset_for(seg) {
+            self.answer(link, &key, &reset, tx);
+        }
+        Err(DropReason::NoListener)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of one SYN's facts; a struct would be used once")]
+    fn on_syn(
+        &mut self,
+        listener: ListenerId,
+        key: FlowKey,
+        hash: u64,
+        link: Link,
+        seg: &Segment<'_>,
+        floor: Option<Seq>,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        if self.core.listeners[usize::from(listener.0)].draining {
+            let refusal = reset_for(seg).expect("a SYN is no RST");
+            self.answer(link, &key, &refusal, tx);
+            return Err(DropReason::ListenerDraining);
+        }
+        if key.local_addr() == key.remote_addr() {
+            return Err(DropReason::BadSource);
+        }
+        self.core.admits(listener)?;
+        let origin = self.core.origin(&key, floor);
+        let half = HalfOpen::new(seg, origin.isn, self.core.now).owned_by(listener.0, key.is_ipv4());
+        let index = self.core.half_open.insert(half, &key, link).ok_or(DropReason::HalfOpenFull)?;
+        if !self.core.table.insert(hash, Found::HalfOpen(index).to_value()) {
+            self.core.half_open.remove(index);
+            return Err(DropReason::FlowTableFull);
+        }
+        self.core.listeners[usize::from(listener.0)].half_open += 1;
+        self.core.counters.add(Counter::PassiveOpens);
+        self.arm_half_open(index);
+        self.send_syn_ack(index, &key, origin, tx);
+        Ok(())
+    }
+
+    /// Sets the timer of a SYN-ACK that is being sent.
+    pub(super) fn arm_half_open(&mut self, index: u32) {
+        let slot = self.core.half_open.at(index);
+        let deadline = slot.half.deadline(self.core.now, &self.core.config.tcp);
+        self.core.wheel.set(self.core.half_open_node(index), deadline);
+    }
+
+    /// Sends the SYN-ACK, for the first time or again; of `origin` it is the timestamps that count.
+    pub(super) fn send_syn_ack(&mut self, index: u32, key: &FlowKey, origin: Origin, tx: &mut impl TxBatch) {
+        let slot = self.core.half_open.at(index);
+        let (link, ListenerId(at)) = (slot.link(), slot.listener());
+        let options = self.core.listeners[usize::from(at)].listen.options;
+        let opening = self.core.opening(key, origin);
+        let out = slot.half.syn_ack(&opening, &options, &self.core.config.tcp);
+        self.emit(&path(link, &options), key, &out, tx);
+    }
+
+    /// Sends a segment that belongs to no TCB back to where a frame came from.
+    pub(super) fn answer(&mut self, link: Link, key: &FlowKey, out: &Outgoing, tx: &mut impl TxBatch) {
+        self.emit(&path(link, &FlowOptions::default()), key, out, tx);
+    }
+
+    fn emit(&mut self, path: &egress::Path, key: &FlowKey, out: &Outgoing, tx: &mut impl TxBatch) {
+        let counters = &mut self.core.counters;
+        let Some(frame) = tx.reserve() else {
+            counters.add(Counter::TxFull);
+            return;
+        };
+        let len = egress::write(frame, self.core.config.mac, path, key, out, None);
+        tx.commit(len);
+        counters.add(Counter::SegmentsOut);
+        counters.add(Counter::FramesOut);
+        counters.add_n(Counter::OctetsOut, len as u64);
+        if out.ctl.intersects(Control::RST) {
+            counters.add(Counter::RstsOut);
+        }
+    }
+}
