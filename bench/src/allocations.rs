@@ -1,7 +1,9 @@
-//! The system's allocator, with a count of what it was asked for.
+//! The allocator of the `ringroad` command, with a count of what it was asked for.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringroad::io::HugePages;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -15,29 +17,29 @@ pub fn count() -> u64 {
 
 struct Counting;
 
-// SAFETY: every call is passed on to the system's allocator, unchanged.
+// SAFETY: every call is passed on to another allocator, unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller keeps `alloc`'s contract, which is the same here.
-        unsafe { System.alloc(layout) }
+        unsafe { HugePages.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller keeps `alloc_zeroed`'s contract, which is the same here.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { HugePages.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, octets: *mut u8, layout: Layout) {
-        // SAFETY: `octets` came from `System` with this layout.
-        unsafe { System.dealloc(octets, layout) }
+        // SAFETY: `octets` came from `HugePages` with this layout.
+        unsafe { HugePages.dealloc(octets, layout) }
     }
 
     unsafe fn realloc(&self, octets: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: `octets` came from `System` with this layout, and the caller keeps the rest.
-        unsafe { System.realloc(octets, layout, new_size) }
+        // SAFETY: `octets` came from `HugePages` with this layout, and the caller keeps the rest.
+        unsafe { HugePages.realloc(octets, layout, new_size) }
     }
 }
 

@@ -8,6 +8,7 @@ use super::core::{Core, Found};
 use super::egress::{self, Source};
 use super::engine::Engine;
 use super::flows::Mark;
+use super::look_ahead::LOOK_AHEAD;
 use super::time_wait::Popped;
 use crate::base::{Counter, FlowKey, Instant};
 use crate::tcp::{CloseReason, Env, Outgoing, State, TimeWait};
@@ -26,6 +27,13 @@ enum Output {
     Unresolved,
 }
 
+/// Whether `armed` comes in less than half of the time in which `deadline` does; so what moves on with every
+/// segment is found out rarely.
+fn is_far_before(armed: Instant, deadline: Instant, now: Instant) -> bool {
+    let [armed, deadline] = [armed, deadline].map(|at| at.as_nanos().saturating_sub(now.as_nanos()));
+    armed < deadline / 2
+}
+
 impl Engine {
     /// Flows served in one call at most, so that a turn ends whatever callbacks do.
     const SERVED_MAX: u32 = 4_096;
@@ -34,7 +42,10 @@ impl Engine {
     pub(super) fn serve(&mut self, app: &mut impl App, tx: &mut impl TxBatch) {
         let mut again = 0;
         self.core.feed_starved();
-        for _ in 0..Self::SERVED_MAX {
+        for nth in 0..Self::SERVED_MAX {
+            if nth as usize % LOOK_AHEAD == 0 && self.core.outgrows_caches() {
+                self.look_ahead_at_ready();
+            }
             // Flows that used up their share wait for the next turn at the queue's end.
             if self.core.ready.len() <= again {
                 return;
@@ -180,10 +191,15 @@ impl Engine {
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     #[inline(always)]
     fn arm(&mut self, index: u32) {
-        let Core { flows, wheel, clock, .. } = &mut self.core;
+        let outgrows_caches = self.core.outgrows_caches();
+        let Core { flows, wheel, clock, now, .. } = &mut self.core;
         let deadline = flows.at(index).tcb.deadline(&*clock);
-        if deadline != Instant::NEVER && wheel.deadline(index).is_none_or(|armed| deadline < armed) {
+        let armed = wheel.deadline(index);
+        if deadline != Instant::NEVER && armed.is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);
+        } else if outgrows_caches && armed.is_some_and(|armed| is_far_before(armed, deadline, *now)) {
+            // By the time the old one passes, the connection is in no cache any more.
+            wheel.set_eagerly(index, deadline);
         }
     }
 

@@ -131,6 +131,42 @@ impl Wheel {
         entry.next &= !ARMED;
     }
 
+    /// Like [`Wheel::set`], but `node` goes to where it belongs at once, wherever its deadline moves; a
+    /// cancelled one leaves its list.
+    ///
+    /// It pays where the node and those beside it in its list are in the cache now and will not be when its
+    /// slot comes by.
+    #[inline(never)]
+    pub fn set_eagerly(&mut self, node: u32, at: Instant) {
+        self.set(node, at);
+        let Node { when, next, .. } = self.nodes[node as usize];
+        if next & LINKED == 0 {
+            return;
+        }
+        self.unlink(node);
+        self.nodes[node as usize].next = next & ARMED;
+        if next & ARMED != 0 {
+            self.link(node, decode(self.current, when));
+        }
+    }
+
+    /// Reads `node`, so that it is in the cache; the number means nothing.
+    ///
+    /// Reading many nodes, then those beside each ([`Wheel::touch_beside`]), before they are set lets the
+    /// processor wait for all of that memory at once.
+    #[inline]
+    pub fn touch(&self, node: u32) -> u32 {
+        self.nodes.get(node as usize).map_or(0, |entry| entry.next)
+    }
+
+    /// Reads the nodes that change when `node` leaves its list; the number means nothing.
+    #[inline]
+    pub fn touch_beside(&self, node: u32) -> u32 {
+        let Some(Node { next, prev, .. }) = self.nodes.get(node as usize) else { return 0 };
+        // The end of a list, and what stands for the first node's slot, are beyond the last node.
+        self.touch(next & INDEX) ^ self.touch(*prev)
+    }
+
     /// The deadline of `node`, rounded up as when it was set.
     #[inline]
     pub fn deadline(&self, node: u32) -> Option<Instant> {
