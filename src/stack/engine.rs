@@ -49,7 +49,7 @@ impl Engine {
     ) {
         self.core.set_now(now);
         for i in 0..rx.len() {
-            if i % LOOK_AHEAD == 0 && self.core.outgrows_caches() {
+            if i % LOOK_AHEAD == 0 && self.core.flows.outgrow_caches() {
                 self.look_ahead_at(rx, i);
             }
             let frame = rx.frame(i);
@@ -77,7 +77,7 @@ impl Engine {
             self.core.worker_timer = Instant::NEVER;
             app.on_worker_timer(&mut Cx::new(&mut self.core));
         }
-        self.serve(app, tx);
+        self.serve_unforeseen(app, tx);
     }
 
     /// The first instant at which [`Engine::on_timers`] has something to do; `None` for never.
@@ -119,7 +119,7 @@ impl Engine {
     pub fn wake(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
         self.core.set_now(now);
         app.on_wake(&mut Cx::new(&mut self.core));
-        self.serve(app, tx);
+        self.serve_unforeseen(app, tx);
     }
 
     /// Begins to shut down: SYNs and active opens are refused from now on; [`App::on_drain`].

@@ -16,16 +16,6 @@ use super::plain;
 pub(super) const LOOK_AHEAD: usize = 32;
 
 impl Core {
-    /// Connections from which on looking ahead costs less than waiting for memory. What is in TIME-WAIT does
-    /// not count: hardly a frame is for it.
-    const OUTGROWS_CACHES: u32 = 1 << 14;
-
-    /// Whether the tables are too large for a cache.
-    #[inline]
-    pub const fn outgrows_caches(&self) -> bool {
-        self.flows.len() >= Self::OUTGROWS_CACHES
-    }
-
     /// Reads what serving these flows will, but for the key's bucket.
     fn look_ahead(&self, flows: impl Iterator<Item = u32> + Clone) {
         let read = |seen, index| seen ^ self.flows.touch(index) ^ self.wheel.touch(index);
@@ -53,15 +43,9 @@ impl Engine {
         self.core.look_ahead(found.iter().filter_map(flow));
     }
 
-    /// For the first of the flows that are to be served.
+    /// For flows that are to be served: the first of them, as what comes after many would be gone again.
     #[inline(never)]
     pub(super) fn look_ahead_at_ready(&self) {
-        self.core.look_ahead(self.core.ready.iter().copied().take(LOOK_AHEAD));
-    }
-
-    /// For flows whose nodes fired.
-    #[inline(never)]
-    pub(super) fn look_ahead_at_due(&self, nodes: &[u32]) {
-        self.core.look_ahead(nodes.iter().copied());
+        self.core.look_ahead(self.core.ready.iter().copied().take(8 * LOOK_AHEAD));
     }
 }

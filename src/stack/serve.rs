@@ -8,7 +8,6 @@ use super::core::{Core, Found};
 use super::egress::{self, Source};
 use super::engine::Engine;
 use super::flows::Mark;
-use super::look_ahead::LOOK_AHEAD;
 use super::time_wait::Popped;
 use crate::base::{Counter, FlowKey, Instant};
 use crate::tcp::{CloseReason, Env, Outgoing, State, TimeWait};
@@ -42,10 +41,7 @@ impl Engine {
     pub(super) fn serve(&mut self, app: &mut impl App, tx: &mut impl TxBatch) {
         let mut again = 0;
         self.core.feed_starved();
-        for nth in 0..Self::SERVED_MAX {
-            if nth as usize % LOOK_AHEAD == 0 && self.core.outgrows_caches() {
-                self.look_ahead_at_ready();
-            }
+        for _ in 0..Self::SERVED_MAX {
             // Flows that used up their share wait for the next turn at the queue's end.
             if self.core.ready.len() <= again {
                 return;
@@ -71,6 +67,14 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Like [`Engine::serve`], after calls for which nobody looked ahead.
+    pub(super) fn serve_unforeseen(&mut self, app: &mut impl App, tx: &mut impl TxBatch) {
+        if self.core.flows.outgrow_caches() {
+            self.look_ahead_at_ready();
+        }
+        self.serve(app, tx);
     }
 
     /// Callbacks that do not come straight from a segment. Each kind comes before those that it may lead
@@ -191,13 +195,12 @@ impl Engine {
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     #[inline(always)]
     fn arm(&mut self, index: u32) {
-        let outgrows_caches = self.core.outgrows_caches();
         let Core { flows, wheel, clock, now, .. } = &mut self.core;
         let deadline = flows.at(index).tcb.deadline(&*clock);
         let armed = wheel.deadline(index);
         if deadline != Instant::NEVER && armed.is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);
-        } else if outgrows_caches && armed.is_some_and(|armed| is_far_before(armed, deadline, *now)) {
+        } else if flows.outgrow_caches() && armed.is_some_and(|armed| is_far_before(armed, deadline, *now)) {
             // By the time the old one passes, the connection is in no cache any more.
             wheel.set_eagerly(index, deadline);
         }
