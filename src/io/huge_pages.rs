@@ -10,15 +10,15 @@ const LARGE: usize = 2 * HUGE_PAGE;
 /// Allocates as [`System`] does, and allows huge pages for what is 4 MiB or more (`madvise(2)`,
 /// `MADV_HUGEPAGE`).
 ///
-/// An engine reads its tables in random order. Where these are some hundred MiB, half of what that costs is
-/// the processor looking for pages. It is for programs to choose, so the library itself does not:
+/// An engine reads its tables in random order, and where these are some hundred MiB the processor has to look
+/// for most pages in memory as well. Which allocator there is a program chooses, not this library:
 ///
 /// ```
 /// #[global_allocator]
 /// static ALLOCATOR: ringroad::io::HugePages = ringroad::io::HugePages;
 /// ```
 ///
-/// Memory that nobody touched takes none, as before, but it is taken 2 MiB at a time. A kernel that has no
+/// What it allocates is the system's, which may as well free it. Memory that nobody touched takes none, as before, but it is taken 2 MiB at a time. A kernel that has no
 /// huge pages, or was told not to give any (`/sys/kernel/mm/transparent_hugepage/enabled`), gives small ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HugePages;
@@ -101,18 +101,19 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "there is no smaps")]
-    fn what_is_large_may_have_huge_pages_and_nothing_else() {
-        let sizes = [(8 * HUGE_PAGE, true), (LARGE, true), (LARGE - 1, false)];
-        for (size, want) in sizes {
-            for zeroed in [false, true] {
-                let layout = layout(size);
+    fn what_is_large_asks_for_huge_pages() {
+        for (size, zeroed) in [(8 * HUGE_PAGE, false), (8 * HUGE_PAGE, true), (LARGE, false), (LARGE, true)] {
+            let layout = layout(size);
+            let octets = if zeroed {
                 // SAFETY: the layout is not empty.
-                let octets =
-                    unsafe { if zeroed { HugePages.alloc_zeroed(layout) } else { HugePages.alloc(layout) } };
-                assert_eq!(is_advised(octets, size / 2), want, "{size} octets, zeroed: {zeroed}");
-                // SAFETY: `octets` came from there with this layout.
-                unsafe { HugePages.dealloc(octets, layout) };
-            }
+                unsafe { HugePages.alloc_zeroed(layout) }
+            } else {
+                // SAFETY: the layout is not empty.
+                unsafe { HugePages.alloc(layout) }
+            };
+            assert!(is_advised(octets, size / 2), "{size} octets, zeroed: {zeroed}");
+            // SAFETY: `octets` came from there with this layout.
+            unsafe { HugePages.dealloc(octets, layout) };
         }
     }
 
@@ -135,11 +136,15 @@ mod tests {
         // SAFETY: the layout is not empty.
         let octets = unsafe { HugePages.alloc_zeroed(layout(LARGE)) };
         // SAFETY: `octets` has `LARGE` octets, as it came from there with this layout.
-        unsafe { octets.add(LARGE - 1).write(7) };
+        let last = unsafe { octets.add(LARGE - 1) };
+        // SAFETY: it is the last of those octets.
+        unsafe { last.write(7) };
         // SAFETY: `octets` came from there with this layout.
         let octets = unsafe { HugePages.realloc(octets, layout(LARGE), 4 * LARGE) };
-        // SAFETY: what it held before the allocation grew, it still holds.
-        assert_eq!(unsafe { octets.add(LARGE - 1).read() }, 7);
+        // SAFETY: `octets` has four times as many now.
+        let last = unsafe { octets.add(LARGE - 1) };
+        // SAFETY: it was written before the allocation grew.
+        assert_eq!(unsafe { last.read() }, 7);
         // SAFETY: `octets` came from there, and has this layout now.
         unsafe { HugePages.dealloc(octets, layout(4 * LARGE)) };
     }

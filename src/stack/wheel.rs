@@ -403,9 +403,25 @@ mod tests {
         assert_eq!(armed.count(), wheel.armed as usize);
     }
 
+    /// A node with a deadline lies in the slot of that, and one without in none.
+    fn check_is_in_place(wheel: &Wheel, node: u32) {
+        let Node { when, next, mut prev } = wheel.nodes[node as usize];
+        assert_eq!(next & ARMED != 0, next & LINKED != 0, "it is in a list if it has a deadline");
+        if next & LINKED != 0 {
+            while prev & FIRST == 0 {
+                prev = wheel.nodes[prev as usize].prev;
+            }
+            let slot = (prev & !FIRST) as usize;
+            let shift = SLOT_BITS as usize * (slot / SLOTS);
+            let tick = decode(wheel.current, when);
+            assert_eq!(tick >> shift, wheel.start_of(slot) >> shift, "tick {tick} in slot {slot}");
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Set(u32, i64),
+        SetEagerly(u32, Option<i64>),
         Cancel(u32),
         Advance(u64, u32),
         PopOne(u64),
@@ -423,6 +439,8 @@ mod tests {
             4 => (0..NODES, distance()).prop_map(|(n, d)| Op::Set(n, d.cast_signed())),
             1 => (0..NODES, 0i64..5_000).prop_map(|(n, d)| Op::Set(n, -d)),
             1 => (0..NODES).prop_map(Op::Cancel),
+            2 => (0..NODES, distance()).prop_map(|(n, d)| Op::SetEagerly(n, Some(d.cast_signed()))),
+            1 => (0..NODES).prop_map(|n| Op::SetEagerly(n, None)),
             // A retransmission timer that is set again and again, and seldom fires.
             4 => (0..NODES, 190..210_u64).prop_map(|(n, ms)| Op::Set(n, (ms * MILLISECOND).cast_signed())),
             2 => (0..200 * MILLISECOND, 1..4_u32).prop_map(|(by, visits)| Op::Advance(by, visits)),
@@ -458,6 +476,16 @@ mod tests {
             let mut wheel = Wheel::new(NODES, at(begin));
             for op in ops {
                 match op {
+                    Op::SetEagerly(node, delta) => {
+                        let when = delta.map(|delta| model.now.saturating_add_signed(delta));
+                        wheel.set_eagerly(node, when.map_or(Instant::NEVER, at));
+                        // When it fires is what `set` makes of it.
+                        let eager = wheel.deadline(node);
+                        wheel.set(node, when.map_or(Instant::NEVER, at));
+                        prop_assert_eq!(wheel.deadline(node), eager);
+                        model.deadlines[node as usize] = eager.map(Instant::as_nanos);
+                        check_is_in_place(&wheel, node);
+                    }
                     Op::Set(node, delta) => {
                         let when = model.now.saturating_add_signed(delta);
                         wheel.set(node, at(when));
@@ -632,6 +660,32 @@ mod tests {
         assert_eq!(drain(&mut wheel, later), [0_u32; 0]);
         assert_eq!(drain(&mut wheel, later + MILLISECOND), [1]);
         assert_eq!(wheel.levels, 0);
+    }
+
+    #[test]
+    fn a_deadline_moved_eagerly_leaves_nothing_to_look_at() {
+        let mut wheel = Wheel::new(3, at(0));
+        (0..3).for_each(|node| wheel.set(node, at(MILLISECOND)));
+        wheel.set_eagerly(1, at(7_000 * MILLISECOND));
+        wheel.set_eagerly(0, Instant::NEVER);
+        wheel.set_eagerly(2, Instant::NEVER);
+        let next = wheel.next_deadline().expect("one is set");
+        assert!(next > at(2_000 * MILLISECOND), "{next:?}: nothing is left where it lay first");
+        assert_eq!(drain(&mut wheel, 7_000 * MILLISECOND + TICK), [1]);
+        assert_eq!(wheel.levels, 0);
+    }
+
+    #[test]
+    fn reading_ahead_is_harmless_whatever_is_read() {
+        let mut wheel = Wheel::new(4, at(0));
+        wheel.set(1, at(MILLISECOND));
+        wheel.set(2, at(MILLISECOND));
+        // Of a node in no list, at a list's ends, and of none at all.
+        (0..6).for_each(|node| {
+            std::hint::black_box(wheel.touch(node) ^ wheel.touch_beside(node));
+        });
+        check(&wheel);
+        assert_eq!(drain(&mut wheel, MILLISECOND + TICK).len(), 2);
     }
 
     #[test]
