@@ -126,7 +126,7 @@ mod tests {
         let text = mapping(octets.addr() + size / 2);
         let resident = text.lines().find_map(|line| line.strip_prefix("Rss:")).expect("it is mapped");
         let kib: usize = resident.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
-        assert!(kib <= 2 * HUGE_PAGE >> 10, "{text}");
+        assert!(kib <= 2 * (HUGE_PAGE >> 10), "{text}");
         // SAFETY: `octets` came from there with this layout.
         unsafe { HugePages.dealloc(octets, layout(size)) };
     }

@@ -460,6 +460,17 @@ mod tests {
             self.deadlines[node as usize].is_some_and(|d| d.div_ceil(TICK) <= self.now / TICK)
         }
 
+        /// It fires when [`Wheel::set`] would have it fire, and lies where it belongs.
+        fn set_eagerly(&mut self, wheel: &mut Wheel, node: u32, delta: Option<i64>) {
+            let when = delta.map_or(Instant::NEVER, |delta| at(self.now.saturating_add_signed(delta)));
+            wheel.set_eagerly(node, when);
+            check_is_in_place(wheel, node);
+            let eager = wheel.deadline(node);
+            wheel.set(node, when);
+            assert_eq!(wheel.deadline(node), eager);
+            self.deadlines[node as usize] = eager.map(Instant::as_nanos);
+        }
+
         fn next(&self) -> Option<u64> {
             self.deadlines.iter().flatten().map(|d| d.div_ceil(TICK) * TICK).min()
         }
@@ -476,16 +487,7 @@ mod tests {
             let mut wheel = Wheel::new(NODES, at(begin));
             for op in ops {
                 match op {
-                    Op::SetEagerly(node, delta) => {
-                        let when = delta.map(|delta| model.now.saturating_add_signed(delta));
-                        wheel.set_eagerly(node, when.map_or(Instant::NEVER, at));
-                        // When it fires is what `set` makes of it.
-                        let eager = wheel.deadline(node);
-                        wheel.set(node, when.map_or(Instant::NEVER, at));
-                        prop_assert_eq!(wheel.deadline(node), eager);
-                        model.deadlines[node as usize] = eager.map(Instant::as_nanos);
-                        check_is_in_place(&wheel, node);
-                    }
+                    Op::SetEagerly(node, delta) => model.set_eagerly(&mut wheel, node, delta),
                     Op::Set(node, delta) => {
                         let when = model.now.saturating_add_signed(delta);
                         wheel.set(node, at(when));

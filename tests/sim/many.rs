@@ -102,6 +102,13 @@ impl Pair {
         }
     }
 
+    /// What is due is done.
+    fn fire(&mut self) {
+        let Self { client, server, up, down, now } = self;
+        client.0.on_timers(*now, 256, &mut client.1, up);
+        server.0.on_timers(*now, 256, &mut server.1, down);
+    }
+
     fn opened() -> Self {
         let mut pair = Self::new();
         for first in (0..CONNECTIONS).step_by(BATCH as usize) {
@@ -112,8 +119,7 @@ impl Pair {
         // The timers of the handshakes pass.
         pair.now = pair.now.plus_micros(300_000_000);
         for _ in 0..CONNECTIONS {
-            pair.client.0.on_timers(pair.now, 256, &mut pair.client.1, &mut pair.up);
-            pair.server.0.on_timers(pair.now, 256, &mut pair.server.1, &mut pair.down);
+            pair.fire();
             if pair.deadlines() == [None; 2] {
                 break;
             }
@@ -160,8 +166,7 @@ fn with_many_connections_a_lost_segment_is_sent_again() {
     pair.check_invariants();
     while let Some(next) = pair.deadlines().into_iter().flatten().min() {
         pair.now = next;
-        let (engine, app) = &mut pair.client;
-        engine.on_timers(next, 16, app, &mut pair.up);
+        pair.fire();
         pair.settle();
     }
     assert_eq!(pair.client.1.replies, 2 * BATCH as usize);
