@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table};
 use ringroad::base::FlowId;
 use serde::{Deserialize, Serialize};
 
+use crate::allocations;
 use crate::child;
 use crate::environment::{Environment, SPARE, available_bytes, resident_bytes, write_json};
 use traffic::Bench;
@@ -44,6 +45,9 @@ pub struct Args {
     /// Frames of a batch
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     batch: u32,
+    /// Ask for no huge pages, as a program does that keeps the system's allocator
+    #[arg(long)]
+    small_pages: bool,
     /// Write the result as one JSON object to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -79,12 +83,17 @@ struct Skipped {
 struct Report {
     batch: u32,
     exchanges: u64,
+    /// Whether the tables lie in huge pages, where the kernel has some.
+    huge_pages: bool,
     rows: Vec<Row>,
     skipped: Vec<Skipped>,
     environment: Environment,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.small_pages {
+        allocations::use_small_pages();
+    }
     if args.child {
         return child::report(&measure(args)?);
     }
@@ -102,7 +111,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         rows.push(row);
     }
     let (batch, exchanges) = (args.batch, args.exchanges);
-    let report = Report { batch, exchanges, rows, skipped, environment: Environment::read() };
+    let huge_pages = !args.small_pages;
+    let report = Report { batch, exchanges, huge_pages, rows, skipped, environment: Environment::read() };
     println!("Requests and replies in random order over all open connections, batches of {batch}.");
     println!("{}", table(&report.rows));
     for Skipped { connections, why } in &report.skipped {
@@ -140,7 +150,9 @@ fn in_child(args: &Args, connections: u32) -> anyhow::Result<Row> {
         ("--batch", u64::from(args.batch)),
     ];
     let numbers = numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_string()]);
-    let arguments: Vec<String> = ["scale", "--child"].map(String::from).into_iter().chain(numbers).collect();
+    let pages = args.small_pages.then_some("--small-pages");
+    let words = ["scale", "--child"].into_iter().chain(pages).map(String::from);
+    let arguments: Vec<String> = words.chain(numbers).collect();
     child::run(&arguments)
 }
 
@@ -237,11 +249,16 @@ mod tests {
 
     #[test]
     fn an_exchange_has_three_segments_on_every_connection() {
-        for (max, batch, why) in [(1_000, 48, "more than a batch"), (1_000, 1_000, "one batch is all")] {
-            let args = Args { max, exchanges: 4_000, batch, json: None, child: true };
+        for (max, batch, why) in [
+            (1_000, 48, "more than a batch"),
+            (1_000, 1_000, "one batch is all"),
+            (20_000, 48, "more than caches hold, so engines look ahead"),
+        ] {
+            let args = Args { max, exchanges: 4_000, batch, small_pages: false, json: None, child: true };
             let row = measure(&args).expect("it runs");
             assert!((row.segments_per_exchange - 3.0).abs() < 0.01, "{why}: {row:?}");
-            assert_eq!(row.probe_histogram.iter().sum::<u64>(), 2_000, "{why}: both ends are in a table");
+            let ends = u64::from(max) * 2;
+            assert_eq!(row.probe_histogram.iter().sum::<u64>(), ends, "{why}: both ends are in a table");
             assert!(row.ns_per_segment > 0.0 && row.setup_ns > 0.0, "{why}: {row:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! The timer wheel by itself: set, move, cancel and expire with many deadlines armed.
 #![forbid(unsafe_code)]
 
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::{Duration, Instant as WallClock};
 
@@ -15,6 +16,8 @@ use crate::random::shuffle;
 
 /// Operations between two looks at the clock.
 const LOT: usize = 1_024;
+/// Operations whose memory is asked for together: as many as an engine looks ahead.
+const BATCH: usize = 32;
 /// Time between two calls in which deadlines expire: a busy worker's turn.
 const TURN_US: u64 = 50;
 /// What an operation may take, ns.
@@ -23,8 +26,9 @@ const GOAL: f64 = 30.0;
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "So many nodes are armed, each for a random instant of the spread. Then, an eighth of them at a \
-    time, nodes are cancelled and, when no cache holds them any more, set again, while all others stay armed. \
-    Next, a thousand at a time, they are set without a cancel (moved), and then cancelled and set while they \
+    time, nodes are cancelled and, when no cache holds them any more, set again, while all others stay armed: \
+    first one by one, each waiting for memory by itself, and then in batches of 32 whose nodes are read before, as \
+    an engine does with the frames of a turn. Next, a thousand at a time, they are set without a cancel (moved), and then cancelled and set while they \
     are still in a cache, as the timer of a segment is that is soon acknowledged. At last virtual time goes \
     on, 50 us a turn, until all have expired. Neither nodes nor deadlines come in order.\n\n\
     Example: ringroad-bench wheel --armed 1000000 --spread-ms 7200000"
@@ -50,8 +54,12 @@ struct Report {
     operations: u32,
     spread_ms: u32,
     ns_per_first_set: f64,
+    /// One by one, of a node that is in no cache, as the next.
     ns_per_cancel: f64,
     ns_per_set: f64,
+    /// In batches that are read before, which is counted; of nodes that were in no cache, as the next.
+    ns_per_cancel_in_batches: f64,
+    ns_per_set_in_batches: f64,
     ns_per_move: f64,
     /// Of a node that is still in a cache, as the next.
     ns_per_cancel_soon: f64,
@@ -76,7 +84,8 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     shuffle(&mut order, &mut rng);
     let resident = resident_bytes()?;
     let mut bench = Bench::new(args, rng);
-    let first_set = bench.time_each(&order, Wheel::set);
+    let cancel_each = |wheel: &mut Wheel, node: u32, _| wheel.cancel(node);
+    let first_set = bench.time_each(&order, at_once, Wheel::set);
     let grown = resident_bytes()?.saturating_sub(resident);
 
     // So many at a time that none is in a cache any more when it is set again.
@@ -84,14 +93,19 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     let shares = || order.chunks_exact(share).cycle();
     let rounds = usize::try_from(args.operations)?.div_ceil(share);
     let [mut cancel, mut set, mut moved, mut cancel_soon, mut set_soon] = [Duration::ZERO; 5];
+    let [mut batched_cancel, mut batched_set] = [Duration::ZERO; 2];
     for nodes in shares().take(rounds) {
-        cancel += bench.time_each(nodes, |wheel, node, _| wheel.cancel(node));
-        set += bench.time_each(nodes, Wheel::set);
+        cancel += bench.time_each(nodes, at_once, cancel_each);
+        set += bench.time_each(nodes, at_once, Wheel::set);
+    }
+    for nodes in shares().take(rounds) {
+        batched_cancel += bench.time_each(nodes, read_nodes, cancel_each);
+        batched_set += bench.time_each(nodes, read_lists, Wheel::set);
     }
     for lot in shares().take(rounds).flat_map(|nodes| nodes.chunks(LOT)) {
-        moved += bench.time_each(lot, Wheel::set);
-        cancel_soon += bench.time_each(lot, |wheel, node, _| wheel.cancel(node));
-        set_soon += bench.time_each(lot, Wheel::set);
+        moved += bench.time_each(lot, at_once, Wheel::set);
+        cancel_soon += bench.time_each(lot, at_once, cancel_each);
+        set_soon += bench.time_each(lot, at_once, Wheel::set);
     }
     let (expired, expiry) = bench.expire();
     ensure!(expired == args.armed, "{expired} of {} deadlines expired", args.armed);
@@ -107,6 +121,8 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
         ns_per_first_set: each(first_set, args.armed),
         ns_per_cancel: each(cancel, operations),
         ns_per_set: each(set, operations),
+        ns_per_cancel_in_batches: each(batched_cancel, operations),
+        ns_per_set_in_batches: each(batched_set, operations),
         ns_per_move: each(moved, operations),
         ns_per_cancel_soon: each(cancel_soon, operations),
         ns_per_set_soon: each(set_soon, operations),
@@ -114,6 +130,20 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
         bytes_per_node,
         environment: Environment::read(),
     })
+}
+
+/// Before a batch: nothing.
+fn at_once(_: &Wheel, _: &[u32]) {}
+
+/// Before a batch: reads the nodes.
+fn read_nodes(wheel: &Wheel, nodes: &[u32]) {
+    black_box(nodes.iter().fold(0, |seen, &node| seen ^ wheel.touch(node)));
+}
+
+/// Before a batch: reads the nodes and those beside them, all that a set may change.
+fn read_lists(wheel: &Wheel, nodes: &[u32]) {
+    read_nodes(wheel, nodes);
+    black_box(nodes.iter().fold(0, |seen, &node| seen ^ wheel.touch_beside(node)));
 }
 
 /// The wheel, and where deadlines come from.
@@ -133,16 +163,25 @@ impl Bench {
         Self { wheel, rng, spread_ms: args.spread_ms, deadlines: Vec::with_capacity(LOT) }
     }
 
-    /// Does `operation` with each node and a deadline of its own; the time that it takes.
-    fn time_each(&mut self, nodes: &[u32], operation: impl Fn(&mut Wheel, u32, Instant)) -> Duration {
+    /// Does `operation` with each node and a deadline of its own, and `before` with each batch of nodes; the
+    /// time that both take.
+    fn time_each(
+        &mut self,
+        nodes: &[u32],
+        before: impl Fn(&Wheel, &[u32]),
+        operation: impl Fn(&mut Wheel, u32, Instant),
+    ) -> Duration {
         let mut time = Duration::ZERO;
         for lot in nodes.chunks(LOT) {
             let Self { wheel, rng, spread_ms, deadlines } = self;
             deadlines.clear();
             deadlines.extend(lot.iter().map(|_| draw(rng, *spread_ms)));
             let start = WallClock::now();
-            for (&node, &at) in lot.iter().zip(&*deadlines) {
-                operation(wheel, node, at);
+            for (batch, deadlines) in lot.chunks(BATCH).zip(deadlines.chunks(BATCH)) {
+                before(wheel, batch);
+                for (&node, &at) in batch.iter().zip(deadlines) {
+                    operation(wheel, node, at);
+                }
             }
             time += start.elapsed();
         }
@@ -182,6 +221,8 @@ fn table(report: &Report) -> Table {
         ("set for the first time", report.armed, report.ns_per_first_set, ""),
         ("cancel", report.operations, report.ns_per_cancel, &*goal),
         ("set", report.operations, report.ns_per_set, &*goal),
+        ("cancel, in batches", report.operations, report.ns_per_cancel_in_batches, &*goal),
+        ("set, in batches", report.operations, report.ns_per_set_in_batches, &*goal),
         ("move", report.operations, report.ns_per_move, ""),
         ("cancel soon after", report.operations, report.ns_per_cancel_soon, &*goal),
         ("set soon after", report.operations, report.ns_per_set_soon, &*goal),

@@ -3,14 +3,19 @@
 //! | file | what |
 //! | --- | --- |
 //! | `frame` | [`Frame`] and [`FramePool`]: one owner for each slot of packet memory |
+//! | `huge_pages` | `HugePages`: an allocator for programs with large tables, on Linux |
 //! | [`memory`] | a wire between two engines, on one thread or two |
 //! | [`sim`] | a seeded network in memory, in virtual time |
 //! | `xdp` | AF_XDP: the steering program, and one socket with its UMEM for each queue |
 
 mod frame;
+#[cfg(target_os = "linux")]
+mod huge_pages;
 pub mod memory;
 pub mod sim;
 #[cfg(feature = "xdp")]
 pub mod xdp;
 
 pub use frame::{Frame, FramePool};
+#[cfg(target_os = "linux")]
+pub use huge_pages::HugePages;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::app::{App, Flow};
-use super::batch::{RxBatch, TxBatch};
+use super::batch::TxBatch;
 use super::core::Found;
 use super::engine::Engine;
 use super::flows::Mark;
@@ -31,23 +31,7 @@ macro_rules! env {
 }
 pub(super) use env;
 
-/// Frames whose records are asked for together.
-pub(super) const LOOK_AHEAD: usize = 32;
-
 impl Engine {
-    /// Reads the table and then the records for the frames of `rx` from `first` on, so that the processor waits
-    /// for all of them at once and not for each in turn.
-    pub(super) fn look_ahead<R: RxBatch + ?Sized>(&self, rx: &R, first: usize) {
-        let mut found = [None; LOOK_AHEAD];
-        for (i, found) in (first..rx.len()).zip(&mut found) {
-            let key = plain::key(rx.frame(i));
-            *found = key.and_then(|key| Some((key, self.core.table.first(self.core.hash.flow(&key))?)));
-        }
-        let hits = found.iter().flatten().filter(|(key, value)| self.core.has_key(*value, key)).count();
-        // Nobody wants the number, only that it was counted.
-        ::core::hint::black_box(hits);
-    }
-
     /// One frame; an error is why it went no further.
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
         let verify = self.core.config.verify_checksums;

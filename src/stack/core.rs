@@ -81,7 +81,7 @@ impl Found {
         }
     }
 
-    const fn from_value(value: u32) -> Self {
+    pub const fn from_value(value: u32) -> Self {
         let index = value & ((1 << Self::INDEX_BITS) - 1);
         match value >> Self::INDEX_BITS {
             0 => Self::Flow(index),

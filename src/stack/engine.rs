@@ -4,11 +4,11 @@
 use core::net::IpAddr;
 
 use super::app::{App, Cx};
-use super::arrive::LOOK_AHEAD;
 use super::batch::{RxBatch, TxBatch};
 use super::core::{Core, EngineConfig, Found};
 use super::flows::Mark;
 use super::listener::{Listen, ListenError, ListenerId};
+use super::look_ahead::LOOK_AHEAD;
 use crate::base::{Counter, Counters, Instant};
 use crate::tcp::RecvPools;
 use crate::wire::Mac;
@@ -25,10 +25,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Connections from which on looking ahead costs less than waiting for memory. What is in TIME-WAIT does
-    /// not count: hardly a frame is for it.
-    const OUTGROWS_CACHES: u32 = 1 << 14;
-
     /// Allocates everything.
     pub fn new(config: EngineConfig, now: Instant) -> Self {
         let limits = config.limits;
@@ -53,8 +49,8 @@ impl Engine {
     ) {
         self.core.set_now(now);
         for i in 0..rx.len() {
-            if i % LOOK_AHEAD == 0 && self.core.flows.len() >= Self::OUTGROWS_CACHES {
-                self.look_ahead(rx, i);
+            if i % LOOK_AHEAD == 0 && self.core.flows.outgrow_caches() {
+                self.look_ahead_at(rx, i);
             }
             let frame = rx.frame(i);
             self.core.counters.add(Counter::FramesIn);
@@ -81,7 +77,7 @@ impl Engine {
             self.core.worker_timer = Instant::NEVER;
             app.on_worker_timer(&mut Cx::new(&mut self.core));
         }
-        self.serve(app, tx);
+        self.serve_unforeseen(app, tx);
     }
 
     /// The first instant at which [`Engine::on_timers`] has something to do; `None` for never.
@@ -123,7 +119,7 @@ impl Engine {
     pub fn wake(&mut self, now: Instant, app: &mut impl App, tx: &mut impl TxBatch) {
         self.core.set_now(now);
         app.on_wake(&mut Cx::new(&mut self.core));
-        self.serve(app, tx);
+        self.serve_unforeseen(app, tx);
     }
 
     /// Begins to shut down: SYNs and active opens are refused from now on; [`App::on_drain`].

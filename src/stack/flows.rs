@@ -226,6 +226,20 @@ impl Flows {
         if self.at(index).is(Mark::Ipv6) { self.wide.get(index).1 } else { 0 }
     }
 
+    /// Whether there are so many that looking ahead costs less than waiting for memory. What is in TIME-WAIT
+    /// does not count: hardly a frame is for it.
+    #[inline]
+    pub const fn outgrow_caches(&self) -> bool {
+        self.len() >= 1 << 14
+    }
+
+    /// Reads every cache line of slot `index`, so that it is there when it is wanted; the number means nothing.
+    #[inline]
+    pub fn touch(&self, index: u32) -> u32 {
+        let touched = |slot: &FlowSlot| u32::from(slot.marks) ^ slot.tcb.state() as u32 ^ slot.generation;
+        self.slots.at(index).map_or(0, touched)
+    }
+
     /// How many there are.
     pub const fn len(&self) -> u32 {
         self.slots.len()

@@ -23,6 +23,7 @@ mod ingress;
 mod keys;
 mod limits;
 mod listener;
+mod look_ahead;
 mod memory_plan;
 mod neighbour;
 mod passive;

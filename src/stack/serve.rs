@@ -26,6 +26,13 @@ enum Output {
     Unresolved,
 }
 
+/// Whether `armed` comes in less than half of the time in which `deadline` does; so what moves on with every
+/// segment is found out rarely.
+fn is_far_before(armed: Instant, deadline: Instant, now: Instant) -> bool {
+    let [armed, deadline] = [armed, deadline].map(|at| at.as_nanos().saturating_sub(now.as_nanos()));
+    armed < deadline / 2
+}
+
 impl Engine {
     /// Flows served in one call at most, so that a turn ends whatever callbacks do.
     const SERVED_MAX: u32 = 4_096;
@@ -60,6 +67,14 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Like [`Engine::serve`], after calls for which nobody looked ahead.
+    pub(super) fn serve_unforeseen(&mut self, app: &mut impl App, tx: &mut impl TxBatch) {
+        if self.core.flows.outgrow_caches() {
+            self.look_ahead_at_ready();
+        }
+        self.serve(app, tx);
     }
 
     /// Callbacks that do not come straight from a segment. Each kind comes before those that it may lead
@@ -180,10 +195,14 @@ impl Engine {
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     #[inline(always)]
     fn arm(&mut self, index: u32) {
-        let Core { flows, wheel, clock, .. } = &mut self.core;
+        let Core { flows, wheel, clock, now, .. } = &mut self.core;
         let deadline = flows.at(index).tcb.deadline(&*clock);
-        if deadline != Instant::NEVER && wheel.deadline(index).is_none_or(|armed| deadline < armed) {
+        let armed = wheel.deadline(index);
+        if deadline != Instant::NEVER && armed.is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);
+        } else if flows.outgrow_caches() && armed.is_some_and(|armed| is_far_before(armed, deadline, *now)) {
+            // By the time the old one passes, the connection is in no cache any more.
+            wheel.set_eagerly(index, deadline);
         }
     }
 

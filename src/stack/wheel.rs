@@ -131,6 +131,44 @@ impl Wheel {
         entry.next &= !ARMED;
     }
 
+    /// Like [`Wheel::set`], but `node` goes to where it belongs at once, wherever its deadline moves; a
+    /// cancelled one leaves its list.
+    ///
+    /// It pays where the node and those beside it in its list are in the cache now and will not be when its
+    /// slot comes by.
+    #[inline(never)]
+    pub fn set_eagerly(&mut self, node: u32, at: Instant) {
+        self.set(node, at);
+        let Node { when, next, .. } = self.nodes[node as usize];
+        if next & LINKED == 0 {
+            return;
+        }
+        self.unlink(node);
+        self.nodes[node as usize].next = next & ARMED;
+        if next & ARMED != 0 {
+            self.link(node, decode(self.current, when));
+        }
+    }
+
+    /// Reads `node`, so that it is in the cache; the number means nothing.
+    ///
+    /// Reading many nodes, then those beside each ([`Wheel::touch_beside`]), before they are set lets the
+    /// processor wait for all of that memory at once.
+    #[inline]
+    pub fn touch(&self, node: u32) -> u32 {
+        // Its two ends, as one node in eight lies in two cache lines.
+        self.nodes.get(node as usize).map_or(0, |entry| entry.when ^ entry.prev)
+    }
+
+    /// Reads the nodes that change when `node` leaves its list; the number means nothing.
+    #[inline]
+    pub fn touch_beside(&self, node: u32) -> u32 {
+        let Some(Node { next, prev, .. }) = self.nodes.get(node as usize) else { return 0 };
+        // The end of a list, and what stands for the first node's slot, are beyond the last node.
+        let next = self.nodes.get((next & INDEX) as usize).map_or(0, |after| after.prev);
+        next ^ self.nodes.get(*prev as usize).map_or(0, |before| before.next)
+    }
+
     /// The deadline of `node`, rounded up as when it was set.
     #[inline]
     pub fn deadline(&self, node: u32) -> Option<Instant> {
@@ -225,6 +263,7 @@ impl Wheel {
 
     /// Puts a node at the head of its tick's slot.
     #[expect(clippy::cast_possible_truncation, reason = "a slot's number is below 576")]
+    #[inline(always)]
     fn link(&mut self, node: u32, tick: u64) {
         // The lowest bit is set so that the current tick itself counts as level 0.
         let level = (((tick ^ self.current) | 1).ilog2() / SLOT_BITS) as usize;
@@ -243,6 +282,7 @@ impl Wheel {
     }
 
     /// Takes a node out of its list; its own links stay.
+    #[inline(always)]
     fn unlink(&mut self, node: u32) {
         let Node { next, prev, .. } = self.nodes[node as usize];
         let next = next & INDEX;
@@ -363,9 +403,25 @@ mod tests {
         assert_eq!(armed.count(), wheel.armed as usize);
     }
 
+    /// A node with a deadline lies in the slot of that, and one without in none.
+    fn check_is_in_place(wheel: &Wheel, node: u32) {
+        let Node { when, next, mut prev } = wheel.nodes[node as usize];
+        assert_eq!(next & ARMED != 0, next & LINKED != 0, "it is in a list if it has a deadline");
+        if next & LINKED != 0 {
+            while prev & FIRST == 0 {
+                prev = wheel.nodes[prev as usize].prev;
+            }
+            let slot = (prev & !FIRST) as usize;
+            let shift = SLOT_BITS as usize * (slot / SLOTS);
+            let tick = decode(wheel.current, when);
+            assert_eq!(tick >> shift, wheel.start_of(slot) >> shift, "tick {tick} in slot {slot}");
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Set(u32, i64),
+        SetEagerly(u32, Option<i64>),
         Cancel(u32),
         Advance(u64, u32),
         PopOne(u64),
@@ -383,6 +439,8 @@ mod tests {
             4 => (0..NODES, distance()).prop_map(|(n, d)| Op::Set(n, d.cast_signed())),
             1 => (0..NODES, 0i64..5_000).prop_map(|(n, d)| Op::Set(n, -d)),
             1 => (0..NODES).prop_map(Op::Cancel),
+            2 => (0..NODES, distance()).prop_map(|(n, d)| Op::SetEagerly(n, Some(d.cast_signed()))),
+            1 => (0..NODES).prop_map(|n| Op::SetEagerly(n, None)),
             // A retransmission timer that is set again and again, and seldom fires.
             4 => (0..NODES, 190..210_u64).prop_map(|(n, ms)| Op::Set(n, (ms * MILLISECOND).cast_signed())),
             2 => (0..200 * MILLISECOND, 1..4_u32).prop_map(|(by, visits)| Op::Advance(by, visits)),
@@ -402,6 +460,17 @@ mod tests {
             self.deadlines[node as usize].is_some_and(|d| d.div_ceil(TICK) <= self.now / TICK)
         }
 
+        /// It fires when [`Wheel::set`] would have it fire, and lies where it belongs.
+        fn set_eagerly(&mut self, wheel: &mut Wheel, node: u32, delta: Option<i64>) {
+            let when = delta.map_or(Instant::NEVER, |delta| at(self.now.saturating_add_signed(delta)));
+            wheel.set_eagerly(node, when);
+            check_is_in_place(wheel, node);
+            let eager = wheel.deadline(node);
+            wheel.set(node, when);
+            assert_eq!(wheel.deadline(node), eager);
+            self.deadlines[node as usize] = eager.map(Instant::as_nanos);
+        }
+
         fn next(&self) -> Option<u64> {
             self.deadlines.iter().flatten().map(|d| d.div_ceil(TICK) * TICK).min()
         }
@@ -418,6 +487,7 @@ mod tests {
             let mut wheel = Wheel::new(NODES, at(begin));
             for op in ops {
                 match op {
+                    Op::SetEagerly(node, delta) => model.set_eagerly(&mut wheel, node, delta),
                     Op::Set(node, delta) => {
                         let when = model.now.saturating_add_signed(delta);
                         wheel.set(node, at(when));
@@ -592,6 +662,32 @@ mod tests {
         assert_eq!(drain(&mut wheel, later), [0_u32; 0]);
         assert_eq!(drain(&mut wheel, later + MILLISECOND), [1]);
         assert_eq!(wheel.levels, 0);
+    }
+
+    #[test]
+    fn a_deadline_moved_eagerly_leaves_nothing_to_look_at() {
+        let mut wheel = Wheel::new(3, at(0));
+        (0..3).for_each(|node| wheel.set(node, at(MILLISECOND)));
+        wheel.set_eagerly(1, at(7_000 * MILLISECOND));
+        wheel.set_eagerly(0, Instant::NEVER);
+        wheel.set_eagerly(2, Instant::NEVER);
+        let next = wheel.next_deadline().expect("one is set");
+        assert!(next > at(2_000 * MILLISECOND), "{next:?}: nothing is left where it lay first");
+        assert_eq!(drain(&mut wheel, 7_000 * MILLISECOND + TICK), [1]);
+        assert_eq!(wheel.levels, 0);
+    }
+
+    #[test]
+    fn reading_ahead_is_harmless_whatever_is_read() {
+        let mut wheel = Wheel::new(4, at(0));
+        wheel.set(1, at(MILLISECOND));
+        wheel.set(2, at(MILLISECOND));
+        // Of a node in no list, at a list's ends, and of none at all.
+        (0..6).for_each(|node| {
+            std::hint::black_box(wheel.touch(node) ^ wheel.touch_beside(node));
+        });
+        check(&wheel);
+        assert_eq!(drain(&mut wheel, MILLISECOND + TICK).len(), 2);
     }
 
     #[test]

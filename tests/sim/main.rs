@@ -1,6 +1,7 @@
 //! Engines in virtual time: against each other over a seeded network, against smoltcp, under attack.
 mod common;
 mod engine;
+mod many;
 mod reuse;
 mod robustness;
 mod smoltcp_peer;
