@@ -175,7 +175,7 @@ impl Engine {
         if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {
             return Err(DropReason::BadFlags);
         }
-        if let Some(reset) = reset_for(seg) {
+        if let Some(reset) = self.core.refusal(&key, seg)? {
             self.answer(link, &key, &reset, tx);
         }
         Err(DropReason::NoListener)
