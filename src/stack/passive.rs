@@ -34,7 +34,8 @@ impl Engine {
             self.send_syn_ack(index, key, self.core.origin(key, None), tx);
             return Ok(());
         }
-        if slot.half.is_new_syn(seg) {
+        let options = &self.core.listeners[usize::from(listener.0)].listen.options;
+        if slot.half.is_new_syn(seg, options) {
             let floor = slot.half.iss();
             self.free_half_open(index);
             // Where an old incarnation set a floor it holds for this SYN too.
