@@ -1,0 +1,79 @@
+//! Every script below tests/pkt, for both versions of IP and on both sides of the wrap of sequence numbers.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use super::run::Run;
+use super::script::{Files, Script, parse};
+use super::wire::Version;
+
+/// The peer's initial sequence numbers: in mid-space; and shortly before the wrap, and before the sign changes.
+const ISNS: [u32; 3] = [1_000_000, u32::MAX - 2, i32::MAX as u32 - 50];
+
+/// The texts of all scripts, by their path below tests/pkt.
+pub fn files() -> Files {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pkt");
+    let mut files = HashMap::new();
+    collect(&root, &root, &mut files);
+    files
+}
+
+fn collect(root: &Path, directory: &Path, files: &mut Files) {
+    for entry in fs::read_dir(directory).expect("tests/pkt can be read") {
+        let path = entry.expect("tests/pkt can be read").path();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else if path.extension().unwrap_or_default() == "pkt" {
+            let name = path.strip_prefix(root).expect("below it").to_string_lossy().replace('\\', "/");
+            files.insert(name, fs::read_to_string(&path).expect("a script can be read"));
+        }
+    }
+}
+
+/// The script of this name; whatever is wrong with it is said.
+pub fn load(file: &str) -> Script {
+    parse(file, &files()).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+#[test]
+fn every_script_does_what_it_says() {
+    // RINGROAD_PKT=blind runs only those with `blind` in their path.
+    let wanted = std::env::var("RINGROAD_PKT").unwrap_or_default();
+    let files = files();
+    let mut names: Vec<&String> = files.keys().filter(|name| name.contains(&wanted)).collect();
+    names.sort();
+    let mut failures = Vec::new();
+    for name in names {
+        let script = match parse(name, &files) {
+            Ok(script) => script,
+            Err(fault) => {
+                failures.push(fault.to_string());
+                continue;
+            }
+        };
+        let versions =
+            Version::BOTH.into_iter().filter(|&version| script.only.is_none_or(|only| only == version));
+        let runs = versions.flat_map(|version| ISNS.map(|isn| (version, isn)));
+        // One failure of a script says enough.
+        failures.extend(
+            runs.map(|(version, isn)| Run::script(&script, version, isn))
+                .find_map(Result::err)
+                .map(|failure| failure.to_string()),
+        );
+    }
+    assert!(failures.is_empty(), "{} scripts fail:\n\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn there_are_many_scripts_and_each_is_about_something_else() {
+    let files = files();
+    let scripts: Vec<Script> = files.keys().map(|name| load(name)).collect();
+    assert!(scripts.len() >= 14, "{} scripts", scripts.len());
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    for script in &scripts {
+        if let Some(other) = seen.insert(&script.behaviour, &script.file) {
+            panic!("{} and {other} say that they show the same: {}", script.file, script.behaviour);
+        }
+    }
+}
