@@ -106,6 +106,8 @@ pub enum Number {
     Wire(u32),
     /// At least so far beyond our initial sequence number, which it is from now on.
     Beyond(u32),
+    /// Whatever it is.
+    Any,
 }
 
 /// A segment, as the peer sends it or as we must.
@@ -362,8 +364,9 @@ fn label(words: &mut Words<'_>) -> Result<&'static str, String> {
 fn arrival(words: &mut Words<'_>) -> Result<Arrival, String> {
     if words.peek() != Some("icmp") {
         let segment = segment(words)?;
-        if matches!(segment.seq, Some(Number::Beyond(_))) || segment.ttl.is_some() {
-            return Err("`beyond` and `ttl` are for what we send".to_owned());
+        let ours = |number: Option<Number>| matches!(number, Some(Number::Beyond(_) | Number::Any));
+        if ours(segment.seq) || ours(segment.ack) || segment.ttl.is_some() {
+            return Err("`beyond`, `*` and `ttl` are for what we send".to_owned());
         }
         return Ok(Arrival::Segment(segment));
     }
@@ -444,6 +447,10 @@ fn address(words: &mut Words<'_>) -> Result<String, String> {
 fn number(words: &mut Words<'_>) -> Result<Number, String> {
     match words.peek() {
         Some("wire") => Ok(Number::Wire(words.skip().number("a number on the wire")?)),
+        Some("*") => {
+            words.next();
+            Ok(Number::Any)
+        },
         Some("beyond") => Ok(Number::Beyond(words.skip().number("a number")?)),
         _ => Ok(Number::Relative(words.number("a number")?)),
     }
