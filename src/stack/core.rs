@@ -303,13 +303,16 @@ impl Core {
             .then(|| ListenerId(u16::try_from(at).expect("bounded by a u16")))
     }
 
+    /// Whether a SYN to this socket would be welcome.
+    pub fn is_listening(&self, key: &FlowKey) -> bool {
+        self.listener_for(key).is_some_and(|ListenerId(at)| !self.listeners[usize::from(at)].draining)
+    }
+
     /// The reset for a segment that belongs to no connection: CLOSED, or LISTEN, which drops what has neither
     /// SYN nor ACK (RFC 9293 §3.10.7.1, §3.10.7.2).
     pub fn refusal(&self, key: &FlowKey, seg: &Segment<'_>) -> Result<Option<Outgoing>, DropReason> {
-        let listens = |ListenerId(at)| !self.listeners[usize::from(at)].draining;
-        let dropped = !seg.has(Control::SYN | Control::ACK | Control::RST)
-            && self.listener_for(key).is_some_and(listens);
-        if dropped { Err(DropReason::NoAck) } else { Ok(reset_for(seg)) }
+        let lacks_all = !seg.has(Control::SYN | Control::ACK | Control::RST);
+        if lacks_all && self.is_listening(key) { Err(DropReason::NoAck) } else { Ok(reset_for(seg)) }
     }
 
     /// Begins an active open (RFC 9293 §3.10.1).

@@ -133,7 +133,7 @@ impl Engine {
     /// A SYN reopens only for a listener; to anybody else it is a segment that does not belong here.
     fn time_wait_verdict(&self, record: &TimeWait, seg: &Segment<'_>, key: &FlowKey) -> TimeWaitVerdict {
         match record.on_segment(seg, self.core.config.tcp.rfc1337) {
-            TimeWaitVerdict::Reopen { .. } if self.core.listener_for(key).is_none() => {
+            TimeWaitVerdict::Reopen { .. } if !self.core.is_listening(key) => {
                 if record.is_reset() {
                     TimeWaitVerdict::Nobody
                 } else {
