@@ -450,7 +450,7 @@ fn number(words: &mut Words<'_>) -> Result<Number, String> {
         Some("*") => {
             words.next();
             Ok(Number::Any)
-        },
+        }
         Some("beyond") => Ok(Number::Beyond(words.skip().number("a number")?)),
         _ => Ok(Number::Relative(words.number("a number")?)),
     }
