@@ -1,7 +1,7 @@
 //! One engine in virtual time with one application, which does as it is told and remembers what it was told.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use ringroad::base::{Counter, FlowId, HashKey, Instant};
@@ -331,9 +331,10 @@ impl Host {
         })
     }
 
-    /// Active OPEN; an error in kebab case.
-    pub fn connect(&mut self, remote: SocketAddr) -> Result<(), String> {
-        let connect = Connect { remote, local: None, options: self.setup.options, user: 0 };
+    /// Active OPEN, from an address of our own choice or the engine's; an error in kebab case.
+    pub fn connect(&mut self, remote: SocketAddr, local: Option<IpAddr>) -> Result<(), String> {
+        let local = local.map(|ip| SocketAddr::new(ip, 0));
+        let connect = Connect { remote, local, options: self.setup.options, user: 0 };
         self.ask(move |app, cx| {
             app.flow = Some(cx.connect(&connect).map_err(|error| kebab(&error))?);
             app.sent = 0;

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use super::run::{Failure, Run};
-use super::script::{Fault, Files, Place, Script, parse};
+use super::script::{
+    CLOSE_REASONS, Fault, Files, INFO_FIELDS, PLAIN_CALLS, PLAIN_TELLINGS, Place, Script, parse,
+};
 use super::scripts::files;
-use super::wire::Version;
+use super::wire::{IcmpKind, Version};
 
 const HEAD: &str = "# A behaviour\n# RFC 9293 §3.6 MUST-12\n";
 
@@ -65,7 +67,7 @@ fn whatever_is_no_script_is_refused_with_its_line() {
         ("< SYN seq 0 hex 0x\n", 3, "\"0x\" are no octets"),
         ("< SYN seq beyond 3\n", 3, "`beyond`, `*` and `ttl` are for what we send"),
         ("< ACK seq 1 ack *\n", 3, "`beyond`, `*` and `ttl` are for what we send"),
-        ("> SYN seq 0 corrupt\n", 3, "`from` and `corrupt` are for what the peer sends"),
+        ("> SYN seq 0 corrupt\n", 3, "`from`, `corrupt` and `ip-options` are for what the peer sends"),
         ("> SYN seq 0 options all\n", 3, "\"*\" is missing"),
         ("< icmp rain seq 0\n", 3, "\"rain\" is not an ICMP error"),
         ("< icmp too-big\n", 3, "\"seq\" is missing"),
@@ -85,6 +87,25 @@ fn whatever_is_no_script_is_refused_with_its_line() {
         let place = Place { file: "x.pkt".to_owned(), line };
         assert_eq!(fault, Fault { place, what: what.to_owned() }, "{statements}");
     }
+}
+
+#[test]
+fn the_page_about_the_language_knows_its_words_and_shows_a_real_script() {
+    let page = include_str!("../../docs/packet-scripts.md");
+    let icmp: Vec<&str> = IcmpKind::ALL.iter().map(|(name, _)| *name).collect();
+    for word in [&PLAIN_CALLS[..], &PLAIN_TELLINGS, &INFO_FIELDS, &CLOSE_REASONS, &icmp].concat() {
+        assert!(page.contains(&format!("`{word}`")), "{word} is not explained");
+    }
+    let (script, rest) =
+        page.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```")).expect("one");
+    assert_eq!(files()["send/nagle-lets-full-segments-go.pkt"], script);
+    let shown = rest.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```")).expect("another").0;
+    let mut files = files();
+    let name = "send/nagle-lets-full-segments-go.pkt";
+    files.insert(name.to_owned(), script.replace("seq 11 ack 1 len 1000", "seq 11 ack 1 len 500"));
+    let script = parse(name, &files).expect("a script");
+    let failure = Run::script(&script, Version::V4, 7).expect_err("it claims what is not so");
+    assert_eq!(failure.to_string(), shown);
 }
 
 #[test]
@@ -124,7 +145,7 @@ fn a_failure_shows_line_expectation_and_everything_before_it() {
         format!("{HEAD}include reach/syn-received\n+10ms < ACK seq 1 ack 1\ntold accept\nstate LISTEN\n");
     let shown = failure(&text, Version::V6).to_string();
     let mut lines = shown.lines();
-    assert_eq!(lines.next(), Some("tests/pkt/x.pkt:6 (IPV6): state LISTEN"));
+    assert_eq!(lines.next(), Some("tests/pkt/x.pkt:6 (IPv6): state LISTEN"));
     assert_eq!(lines.next(), Some("  expected: LISTEN"));
     assert_eq!(lines.next(), Some("  came:     ESTABLISHED"));
     let rest: Vec<&str> = lines.collect();

@@ -27,7 +27,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} (IP{:?}): {}", self.place, self.version, self.statement)?;
+        writeln!(f, "{} ({}): {}", self.place, self.version, self.statement)?;
         writeln!(f, "  expected: {}", self.expected)?;
         writeln!(f, "  came:     {}", self.came)?;
         self.trace.iter().try_for_each(|line| writeln!(f, "  | {line}"))
@@ -329,10 +329,7 @@ impl Run {
                     let what = format!("{kind:?} about seq {seq}");
                     let version = self.host.version;
                     let icmp_type = kind.type_and_code(version).ok_or_else(|| {
-                        (
-                            what.clone(),
-                            format!("an error that IP{version:?} does not have: `only` is missing"),
-                        )
+                        (what.clone(), format!("an error that {version} does not have: `only` is missing"))
                     })?;
                     self.note(self.host.now, '<', &what);
                     let seq = self.wire(Number::Relative(*seq), self.iss.unwrap_or(0));
@@ -364,6 +361,7 @@ impl Run {
         packet.urg = segment.urg.unwrap_or(0);
         packet.dscp = segment.dscp.unwrap_or(0);
         packet.intact = !segment.corrupt;
+        packet.ip_options.clone_from(&segment.ip_options);
         packet.options = self.options(&segment.options);
         let first = packet.seq.wrapping_add(u32::from(packet.has(Control::SYN)));
         packet.text = (0..segment.len).map(|at| peer_octet(first.wrapping_add(at))).collect();
@@ -404,11 +402,11 @@ impl Run {
         let host = &mut self.host;
         let came = match call {
             Call::Listen => host.listen().map_or_else(|error| error, |()| "done".to_owned()),
-            Call::Connect(to) => {
-                let peer = host.version.peers();
-                let ip = to.as_deref().and_then(|name| host.version.named(name)).unwrap_or(peer.ip());
-                let remote = SocketAddr::new(ip, peer.port());
-                host.connect(remote).map_or_else(|error| error, |()| "done".to_owned())
+            Call::Connect { to, from } => {
+                let (peer, version) = (host.version.peers(), host.version);
+                let named = |name: &Option<String>| name.as_deref().and_then(|name| version.named(name));
+                let remote = SocketAddr::new(named(to).unwrap_or(peer.ip()), peer.port());
+                host.connect(remote, named(from)).map_or_else(|error| error, |()| "done".to_owned())
             }
             Call::Send(octets) => {
                 let taken = host.send(*octets);

@@ -93,7 +93,7 @@ pub enum Act {
 
 #[derive(Clone, Debug)]
 pub enum Arrival {
-    Segment(Segment),
+    Segment(Box<Segment>),
     Icmp { kind: IcmpKind, seq: i64, mtu: u32 },
 }
 
@@ -128,6 +128,8 @@ pub struct Segment {
     pub from_port: Option<u16>,
     pub to_port: Option<u16>,
     pub corrupt: bool,
+    /// Octets of options in the IPv4 header.
+    pub ip_options: Vec<u8>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -148,7 +150,11 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub enum Call {
     Listen,
-    Connect(Option<String>),
+    /// Names of addresses other than the peer's, and other than what the engine would choose as ours.
+    Connect {
+        to: Option<String>,
+        from: Option<String>,
+    },
     Send(u32),
     Read(usize),
     Timer(Duration),
@@ -188,11 +194,11 @@ pub const PLAIN_TELLINGS: [&str; 8] =
     ["accept", "connect", "fin", "writable", "timer", "worker-timer", "r1", "drain"];
 
 /// Reasons for which a connection is over.
-const CLOSE_REASONS: [&str; 7] =
+pub const CLOSE_REASONS: [&str; 7] =
     ["finished", "reset", "refused", "timed-out", "connect-timed-out", "unreachable", "aborted"];
 
 /// Fields of STATUS.
-const INFO_FIELDS: [&str; 11] = [
+pub const INFO_FIELDS: [&str; 11] = [
     "srtt-ms",
     "rto-ms",
     "cwnd",
@@ -368,7 +374,7 @@ fn arrival(words: &mut Words<'_>) -> Result<Arrival, String> {
         if ours(segment.seq) || ours(segment.ack) || segment.ttl.is_some() {
             return Err("`beyond`, `*` and `ttl` are for what we send".to_owned());
         }
-        return Ok(Arrival::Segment(segment));
+        return Ok(Arrival::Segment(Box::new(segment)));
     }
     let kind = words.skip().choice("an ICMP error", &IcmpKind::ALL)?;
     words.exactly("seq")?;
@@ -379,8 +385,12 @@ fn arrival(words: &mut Words<'_>) -> Result<Arrival, String> {
 
 fn leaving(words: &mut Words<'_>) -> Result<Segment, String> {
     let segment = segment(words)?;
-    if segment.from.is_some() || segment.from_port.is_some() || segment.corrupt {
-        return Err("`from` and `corrupt` are for what the peer sends".to_owned());
+    if segment.from.is_some()
+        || segment.from_port.is_some()
+        || segment.corrupt
+        || !segment.ip_options.is_empty()
+    {
+        return Err("`from`, `corrupt` and `ip-options` are for what the peer sends".to_owned());
     }
     Ok(segment)
 }
@@ -423,6 +433,7 @@ fn segment(words: &mut Words<'_>) -> Result<Segment, String> {
             "from-port" => segment.from_port = Some(words.number("a port")?),
             "to-port" => segment.to_port = Some(words.number("a port")?),
             "corrupt" => segment.corrupt = true,
+            "ip-options" => segment.ip_options = octets(words)?,
             _ => option(word, words, &mut segment.options)?,
         }
     }
@@ -473,24 +484,29 @@ fn option(word: &str, words: &mut Words<'_>, options: &mut Options) -> Result<()
             let edge = |text: &str| text.parse().map_err(|_| format!("{text:?} is no edge of a block"));
             options.sack.push((edge(left)?, edge(right)?));
         }
-        "hex" => {
-            let octets = words.word("octets")?;
-            let octet = |at| {
-                let pair = octets.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-                pair.ok_or_else(|| format!("{octets:?} are no octets"))
-            };
-            options.hex = (0..octets.len()).step_by(2).map(octet).collect::<Result<_, _>>()?;
-        }
+        "hex" => options.hex = octets(words)?,
         other => return Err(format!("{other:?} is nothing that a segment has")),
     }
     Ok(())
 }
 
+/// Octets, each of two hexadecimal digits.
+fn octets(words: &mut Words<'_>) -> Result<Vec<u8>, String> {
+    let word = words.word("octets")?;
+    let octet = |at| {
+        let pair = word.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        pair.ok_or_else(|| format!("{word:?} are no octets"))
+    };
+    (0..word.len()).step_by(2).map(octet).collect()
+}
+
 fn call(words: &mut Words<'_>) -> Result<Call, String> {
     Ok(match words.word("a call")? {
         "listen" => Call::Listen,
-        "connect" if words.take("to") => Call::Connect(Some(address(words)?)),
-        "connect" => Call::Connect(None),
+        "connect" => {
+            let mut named = |word| if words.take(word) { address(words).map(Some) } else { Ok(None) };
+            Call::Connect { to: named("to")?, from: named("from")? }
+        }
         "send" => Call::Send(words.number("octets")?),
         "read" => Call::Read(words.number("octets")?),
         "timer" => Call::Timer(duration(words.word("a duration")?)?),

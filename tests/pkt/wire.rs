@@ -1,5 +1,6 @@
 //! Packets of the scripted peer, over either version of IP: built from fields, and taken apart again.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ringroad::base::{AddrPair, Seq};
@@ -20,6 +21,15 @@ pub const PEER_PORT: u16 = 50_000;
 pub enum Version {
     V4,
     V6,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
 }
 
 impl Version {
@@ -82,6 +92,8 @@ pub struct Packet {
     pub dscp: u8,
     /// Whether the checksum is what it should be.
     pub intact: bool,
+    /// Octets of options in the IPv4 header, a multiple of four.
+    pub ip_options: Vec<u8>,
 }
 
 impl Packet {
@@ -100,6 +112,7 @@ impl Packet {
             ttl: 64,
             dscp: 0,
             intact: true,
+            ip_options: Vec::new(),
         }
     }
 
@@ -155,7 +168,11 @@ impl Packet {
         let mut sum = checksum::pseudo_header(&addrs, PROTOCOL_TCP, segment.len());
         sum.add(&segment);
         tcp::set_checksum(&mut segment, sum.finish() ^ u16::from(!self.intact));
-        packet(self.from.ip(), self.to.ip(), PROTOCOL_TCP, &segment, self.dscp)
+        let mut frame = packet(self.from.ip(), self.to.ip(), PROTOCOL_TCP, &segment, self.dscp);
+        if !self.ip_options.is_empty() {
+            add_ip_options(&mut frame, &self.ip_options);
+        }
+        frame
     }
 
     /// Takes a frame apart.
@@ -181,6 +198,7 @@ impl Packet {
             ttl,
             dscp,
             intact: checksum::verify(&ip.addrs, PROTOCOL_TCP, ip.payload),
+            ip_options: Vec::new(),
         }
     }
 }
@@ -215,6 +233,22 @@ fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], dscp: u8) -> V
     }
     frame.extend_from_slice(payload);
     frame
+}
+
+/// Puts options into the IPv4 header of a frame that has none.
+fn add_ip_options(frame: &mut Vec<u8>, options: &[u8]) {
+    let (start, end) = (ethernet::HEADER_LEN, ethernet::HEADER_LEN + ipv4::HEADER_LEN);
+    frame.splice(end..end, options.iter().copied());
+    let header = &mut frame[start..end + options.len()];
+    let added = u8::try_from(options.len()).expect("forty octets at most");
+    header[0] += added / 4;
+    let total = u16::from_be_bytes([header[2], header[3]]) + u16::from(added);
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    header[10..12].fill(0);
+    let mut sum = Sum::new();
+    sum.add(header);
+    let sum = sum.finish().to_be_bytes();
+    header[10..12].copy_from_slice(&sum);
 }
 
 /// What an ICMP error says.

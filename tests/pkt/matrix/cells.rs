@@ -213,8 +213,7 @@ fn every_segment_in_every_state_at_every_edge_has_the_outcome_of_the_rfc() {
                         cells += 1;
                         let seg = Seg { ctl, seq, ack, text, up };
                         if let Err(what) = cell(&script, version, &before, &seg) {
-                            wrong
-                                .push(format!("{name}, {kind} {place}, ack {acked} (IP{version:?}): {what}"));
+                            wrong.push(format!("{name}, {kind} {place}, ack {acked} ({version}): {what}"));
                         }
                     }
                 }

@@ -51,7 +51,7 @@ fn icmp_errors_in_every_state_are_told_and_end_nothing_that_is_open() {
                     run.host.arrive(&[icmp(version, type_and_code, seq, MTU)]);
                     let (sent, told) = run.take();
                     let got = (told, run.host.phase());
-                    let what = format!("{name}, {error}, seq {seq} (IP{version:?})");
+                    let what = format!("{name}, {error}, seq {seq} ({version})");
                     assert_eq!(got, wanted(&before, kind, version, seq), "{what}");
                     assert_eq!(sent, [], "{what}");
                     cells += 1;

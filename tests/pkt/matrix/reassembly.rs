@@ -94,7 +94,7 @@ fn check(script: &Script, version: Version, arrivals: &[Range<u32>], fin: bool) 
     let last = arrivals.iter().map(|units| units.end).max().expect("some");
     let mut model = Model::default();
     for (nth, units) in arrivals.iter().enumerate() {
-        let what = format!("{arrivals:?}, number {nth} (IP{version:?})");
+        let what = format!("{arrivals:?}, number {nth} ({version})");
         let before = model.in_order();
         let had_fin = model.is_finished();
         let has_fin = fin && units.end == last;
