@@ -46,6 +46,8 @@ pub struct Wire {
     pub rcv_nxt: u32,
     /// The right edge of our window, where that is not scaled.
     pub edge: u32,
+    /// TS.Recent, as far as we echoed it.
+    pub echo: Option<u32>,
 }
 
 /// A script under way.
@@ -186,6 +188,7 @@ impl Run {
         let edge = packet.ack.wrapping_add(packet.wnd.into());
         let first = packet.has(Control::SYN);
         self.wire.snd_nxt = if first { end } else { later(self.wire.snd_nxt, end) };
+        self.wire.echo = packet.timestamps().map(|(_, ecr)| ecr);
         if packet.has(Control::ACK) {
             self.wire.rcv_nxt = packet.ack;
             self.wire.edge = if first { edge } else { later(self.wire.edge, edge) };

@@ -130,6 +130,7 @@ pub fn before(run: &Run, phase: Phase, name: &str) -> Before {
         irs: run.isn,
         rcv_nxt,
         rcv_wnd: if known { run.wire.edge.wrapping_sub(rcv_nxt) } else { WINDOW },
+        recent: run.wire.echo,
     }
 }
 
@@ -141,9 +142,15 @@ fn packet(version: Version, seg: &Seg) -> Packet {
         ack: seg.ack,
         urg: seg.up,
         wnd: PEER_WINDOW,
+        options: seg.stamp.map_or(Vec::new(), timestamps),
         text: (0..seg.text).map(|at| peer_octet(first.wrapping_add(at))).collect(),
         ..Packet::of_peer(version)
     }
+}
+
+/// The timestamps option, which echoes nothing that anybody looks at.
+fn timestamps(val: u32) -> Vec<u8> {
+    [&[1, 1, 8, 10][..], &val.to_be_bytes(), &[0; 4]].concat()
 }
 
 /// What the engine did, in the model's terms; `None` for what the model has no word for.
@@ -180,7 +187,8 @@ fn observed(run: &mut Run, wanted: &Outcome) -> Option<Outcome> {
     }
     // In which order the user learns of it is not the RFC's concern.
     news.sort_unstable();
-    Some(Outcome { replies, phase: run.host.phase(), news })
+    let echo = sent.first().and_then(Packet::timestamps).map(|(_, ecr)| ecr);
+    Some(Outcome { replies, echo, phase: run.host.phase(), news })
 }
 
 /// One cell; what is wrong with it.
@@ -200,6 +208,87 @@ fn cell(script: &Script, version: Version, before: &Before, seg: &Seg) -> Result
     Err(format!("{}\n    wanted {wanted:?}\n    came   {got:?}\n    {came}", run.describe(&packet, false)))
 }
 
+/// How each state is reached on a connection with timestamps.
+const REACH_STAMPED: [(&str, Phase, &str); 8] = [
+    ("SYN-RECEIVED", Phase::SynReceived, SYN),
+    ("ESTABLISHED", Phase::Established, ""),
+    ("FIN-WAIT-1", Phase::FinWait1, SHUT_DOWN),
+    (
+        "FIN-WAIT-2",
+        Phase::FinWait2,
+        "call shutdown\n> FIN,ACK seq 1 ack 1 ts * 1010\n< ACK seq 1 ack 2 ts 1010 0",
+    ),
+    ("CLOSE-WAIT", Phase::CloseWait, FIN),
+    (
+        "CLOSING",
+        Phase::Closing,
+        "call shutdown\n> FIN,ACK seq 1 ack 1 ts * 1010
+        < FIN,ACK seq 1 ack 1 ts 1010 0\n> ACK seq 2 ack 2 ts * 1010\ntold fin",
+    ),
+    (
+        "LAST-ACK",
+        Phase::LastAck,
+        "< FIN,ACK seq 1 ack 1 ts 1010 0\n> ACK seq 1 ack 2 ts * 1010\ntold fin
+        call shutdown\n> FIN,ACK seq 1 ack 2 ts * 1010",
+    ),
+    (
+        "TIME-WAIT",
+        Phase::TimeWait,
+        "call shutdown\n> FIN,ACK seq 1 ack 1 ts * 1010
+        < FIN,ACK seq 1 ack 2 ts 1010 0\n> ACK seq 2 ack 2 ts * 1010\ntold fin\ntold close finished",
+    ),
+];
+const SYN: &str = "call listen\n< SYN seq 0 mss 1000 ts 1010 0\n> SYN,ACK seq 0 ack 1 mss full ts 0 1010";
+const SHUT_DOWN: &str = "call shutdown\n> FIN,ACK seq 1 ack 1 ts * 1010";
+const FIN: &str = "< FIN,ACK seq 1 ack 1 ts 1010 0\n> ACK seq 1 ack 2 ts * 1010\ntold fin";
+
+/// TS.Recent, its neighbours, half a circle away, and none.
+fn stamps(recent: u32) -> [(&'static str, Option<u32>); 6] {
+    [
+        ("none", None),
+        ("older", Some(recent - 1)),
+        ("equal", Some(recent)),
+        ("newer", Some(recent + 1)),
+        ("as new as can be", Some(recent + (i32::MAX as u32))),
+        ("as old as can be", Some(recent + (i32::MAX as u32) + 2)),
+    ]
+}
+
+#[test]
+fn every_segment_in_every_state_with_every_timestamp_has_the_outcome_of_the_rfcs() {
+    let (mut cells, mut wrong) = (0, Vec::new());
+    for (name, phase, statements) in REACH_STAMPED {
+        let begun =
+            if phase == Phase::SynReceived { "" } else { "\n< ACK seq 1 ack 1 ts 1010 0\ntold accept\n" };
+        let opened = if phase == Phase::SynReceived { "" } else { SYN };
+        let script = reach(&format!("{opened}{begun}{statements}"));
+        for version in Version::BOTH {
+            let run = Run::reach(&script, version, ISN).unwrap_or_else(|failure| panic!("{failure}"));
+            let before = before(&run, phase, name);
+            let recent = before.recent.expect("timestamps were agreed on");
+            for (kind, ctl, text, up) in kinds() {
+                for (place, seq) in sequence_numbers(&before) {
+                    for (age, stamp) in stamps(recent) {
+                        for ack in [before.nxt, before.nxt.wrapping_add(1)] {
+                            let ack = if ctl.contains(Control::ACK) { ack } else { 0 };
+                            cells += 1;
+                            let seg = Seg { ctl, seq, ack, text, up, stamp };
+                            if let Err(what) = cell(&script, version, &before, &seg) {
+                                wrong.push(format!(
+                                    "{name}, {kind} {place}, timestamp {age} ({version}): {what}"
+                                ));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let shown = wrong.iter().take(40).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(wrong.is_empty(), "{} of {cells} cells are wrong:\n{shown}", wrong.len());
+    assert!(cells > 10_000, "{cells} cells");
+}
+
 #[test]
 fn every_segment_in_every_state_at_every_edge_has_the_outcome_of_the_rfc() {
     let (mut cells, mut wrong) = (0, Vec::new());
@@ -211,7 +300,7 @@ fn every_segment_in_every_state_at_every_edge_has_the_outcome_of_the_rfc() {
                 for (place, seq) in sequence_numbers(&before) {
                     for (acked, ack) in acknowledgments(&before, ctl) {
                         cells += 1;
-                        let seg = Seg { ctl, seq, ack, text, up };
+                        let seg = Seg { ctl, seq, ack, text, up, stamp: None };
                         if let Err(what) = cell(&script, version, &before, &seg) {
                             wrong.push(format!("{name}, {kind} {place}, ack {acked} ({version}): {what}"));
                         }

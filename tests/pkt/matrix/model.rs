@@ -1,6 +1,6 @@
 //! SEGMENT ARRIVES as RFC 9293 §3.10.7 has it, with RFC 5961, and with what ADR 7 and ADR 9 say we do otherwise.
 //!
-//! It knows one connection without timestamps, and answers at once where the RFC allows a delay.
+//! With timestamps RFC 7323 §5.3 and RFC 6191 apply. It answers at once where the RFC allows a delay.
 
 use ringroad::tcp::{CloseReason, Report};
 use ringroad::wire::Control;
@@ -23,6 +23,8 @@ pub struct Before {
     pub irs: u32,
     pub rcv_nxt: u32,
     pub rcv_wnd: u32,
+    /// TS.Recent, where timestamps were agreed on.
+    pub recent: Option<u32>,
 }
 
 /// The segment.
@@ -33,6 +35,8 @@ pub struct Seg {
     pub ack: u32,
     pub text: u32,
     pub up: u16,
+    /// SEG.TSval.
+    pub stamp: Option<u32>,
 }
 
 /// What we send because of it.
@@ -80,6 +84,8 @@ impl News {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub replies: Vec<Reply>,
+    /// TSecr of the reply, if it has timestamps.
+    pub echo: Option<u32>,
     pub phase: Phase,
     pub news: Vec<News>,
 }
@@ -133,7 +139,15 @@ pub fn arrives(before: &Before, seg: &Seg) -> Outcome {
 }
 
 fn outcome(phase: Phase, reply: Option<Reply>, news: &[News]) -> Outcome {
-    Outcome { replies: reply.into_iter().collect(), phase, news: news.to_vec() }
+    Outcome { replies: reply.into_iter().collect(), echo: None, phase, news: news.to_vec() }
+}
+
+impl Outcome {
+    /// The same with timestamps on the reply; not on a reset, says ADR 7.
+    fn echoing(self, stamp: Option<u32>) -> Self {
+        let bears = |reply: &Reply| !matches!(reply, Reply::Rst { .. } | Reply::RstAck { .. });
+        Self { echo: stamp.filter(|_| self.replies.iter().any(bears)), ..self }
+    }
 }
 
 /// §3.10.7.1. ADR 7: SYN with FIN or RST is nothing that any TCP sends, and not answered.
@@ -191,23 +205,42 @@ fn syn_sent(before: &Before, seg: &Seg) -> Outcome {
     stays(None)
 }
 
-/// ADR 9, for a connection without timestamps.
+/// ADR 9.
 fn time_wait(before: &Before, seg: &Seg) -> Outcome {
-    let stays = |reply| outcome(Phase::TimeWait, reply, &[]);
+    let stays = |reply| outcome(Phase::TimeWait, reply, &[]).echoing(before.recent);
     let ack = Some(Reply::Ack { seq: before.nxt, ack: before.rcv_nxt });
     if seg.has(Control::RST) {
         let exact = seg.seq == before.rcv_nxt;
         let after = if before.listening { Phase::Listen } else { Phase::Closed };
         return if exact { outcome(after, None, &[]) } else { stays(None) };
     }
-    if seg.is_only_syn() && before.listening && at_most(before.rcv_nxt, seg.seq) {
+    if seg.is_only_syn() {
+        let later = at_most(before.rcv_nxt, seg.seq);
+        // RFC 6191 §2.
+        let newer = match (before.recent, seg.stamp) {
+            (Some(recent), Some(stamp)) if stamp != recent => less(recent, stamp),
+            _ => later,
+        };
+        if !newer || !before.listening {
+            return stays(ack);
+        }
         let ack = seg.seq.wrapping_add(1);
         let reply = Reply::NewSynAck { beyond: Some((before.nxt, 1 << 16)), ack };
-        return outcome(Phase::SynReceived, Some(reply), &[]);
+        return outcome(Phase::SynReceived, Some(reply), &[]).echoing(seg.stamp);
+    }
+    if before.recent.is_some_and(|recent| seg.stamp.is_none_or(|stamp| less(stamp, recent))) {
+        return stays(ack);
     }
     // Empty segments are not answered, but for a keep-alive probe.
     let probe = seg.seq.wrapping_add(1) == before.rcv_nxt;
-    if seg.len() == 0 && !probe { stays(None) } else { stays(ack) }
+    if seg.len() == 0 && !probe {
+        return stays(None);
+    }
+    // "Text and FIN that come again in TIME-WAIT" have the latest timestamp.
+    let old = at_most(seg.seq.wrapping_add(seg.len()), before.rcv_nxt);
+    let again = old && seg.len() > 0 && !seg.has(Control::SYN);
+    let recent = if again { before.recent.and(seg.stamp) } else { before.recent };
+    outcome(Phase::TimeWait, ack, &[]).echoing(recent)
 }
 
 /// §3.10.7.4: the steps in the RFC's order.
@@ -216,7 +249,9 @@ fn otherwise(before: &Before, seg: &Seg) -> Outcome {
     let reply = steps.take(*seg);
     let rcv_nxt = steps.before.rcv_nxt;
     let owed = steps.ack_owed.then_some(Reply::Ack { seq: before.nxt, ack: rcv_nxt });
-    Outcome { replies: reply.or(owed).into_iter().collect(), phase: steps.phase, news: steps.news }
+    let is_new = matches!(reply, Some(Reply::NewSynAck { .. }));
+    let echo = if is_new { seg.stamp } else { steps.before.recent };
+    outcome(steps.phase, reply.or(owed), &steps.news).echoing(echo)
 }
 
 struct Steps {
@@ -271,6 +306,10 @@ impl Steps {
                 seg.seq = seg.seq.wrapping_add(1);
             }
         }
+        let begins_anew = half_open && !self.before.active && seg.is_only_syn();
+        if !self.has_good_stamp(&seg, begins_anew) {
+            return None;
+        }
         // First, check sequence number.
         if !self.is_acceptable(&seg) {
             let allowance = self.before.rcv_wnd == 0 && seg.seq == self.before.rcv_nxt;
@@ -290,7 +329,7 @@ impl Steps {
         }
         // Fourth, check the SYN bit.
         if seg.has(Control::SYN) {
-            if half_open && !self.before.active && seg.is_only_syn() {
+            if begins_anew {
                 // ADR 7: back to LISTEN, and on from there with this SYN.
                 let ack = seg.seq.wrapping_add(1);
                 return Some(Reply::NewSynAck { beyond: Some((self.before.iss, 0)), ack });
@@ -304,9 +343,27 @@ impl Steps {
         if let Some(end) = self.acknowledge(&seg) {
             return end;
         }
+        // RFC 7323 §5.3 R3; ADR 7 has the order, so that only what was accepted counts.
+        if at_most(seg.seq, self.before.rcv_nxt) {
+            self.before.recent = self.before.recent.and(seg.stamp);
+        }
         self.urgent(&seg);
         self.text_and_fin(&seg);
         None
+    }
+
+    /// RFC 7323 §5.3 R1, and §3.2 for a segment without timestamps.
+    fn has_good_stamp(&mut self, seg: &Seg, begins_anew: bool) -> bool {
+        let Some(recent) = self.before.recent.filter(|_| !seg.has(Control::RST)) else { return true };
+        match seg.stamp {
+            // A connection that begins anew agrees on them anew.
+            None => begins_anew && self.in_window(seg.seq),
+            Some(stamp) if less(stamp, recent) => {
+                self.ack_owed = true;
+                false
+            }
+            Some(_) => true,
+        }
     }
 
     /// RFC 5961 §3.2.
