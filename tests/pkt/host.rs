@@ -247,11 +247,10 @@ pub struct Host {
 impl Host {
     /// Turns at one instant after which an engine that still wants another is at fault.
     const TURNS_MAX: u32 = 100_000;
-    /// Any instant will do; this one is between two ticks of each clock.
-    const START: Instant = Instant::from_nanos(5_000_000_700);
+    /// When scripts begin: any instant will do; this one is between two ticks of each clock.
+    pub const START: Instant = Instant::from_nanos(5_000_000_700);
 
-    pub fn new(setup: &Setup, version: Version) -> Self {
-        let now = Self::START;
+    pub fn new(setup: &Setup, version: Version, now: Instant) -> Self {
         let mut engine = Engine::new(setup.config(version), now);
         for n in 2..10 {
             engine.set_neighbour(version.host(n), PEER_MAC);

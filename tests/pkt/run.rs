@@ -58,6 +58,7 @@ pub struct Run {
     pub isn: u32,
     /// Ours, once our SYN was seen.
     pub iss: Option<u32>,
+    first_iss: Option<u32>,
     /// The instant of the statement before.
     last: Instant,
     start: Instant,
@@ -78,18 +79,39 @@ impl Run {
     const GRAIN: Duration = Duration::from_millis(5);
 
     /// Runs all of `script`, the peer beginning at sequence number `isn`.
-    pub fn script(script: &Script, version: Version, isn: u32) -> Result<(), Box<Failure>> {
-        let run = Self::reach(script, version, isn)?;
+    ///
+    /// Returns our own initial sequence number, if any was seen.
+    pub fn script(script: &Script, version: Version, isn: u32) -> Result<Option<u32>, Box<Failure>> {
+        Self::script_at(Host::START, script, version, isn)
+    }
+
+    /// Runs all of `script`, beginning at the instant `start`, on which our sequence numbers depend.
+    pub fn script_at(
+        start: Instant,
+        script: &Script,
+        version: Version,
+        isn: u32,
+    ) -> Result<Option<u32>, Box<Failure>> {
+        let mut run = Self::begin(start, script, version, isn);
+        run.go_on(script)?;
         let place = script.statements.last().expect("a script has statements").place.clone();
-        run.nothing_left().map_err(|mismatch| run.failure(place, "the end of the script", mismatch))
+        run.nothing_left().map_err(|mismatch| run.failure(place, "the end of the script", mismatch))?;
+        Ok(run.first_iss)
     }
 
     /// Runs `script` and leaves the connection where it is then.
     pub fn reach(script: &Script, version: Version, isn: u32) -> Result<Self, Box<Failure>> {
-        let host = Host::new(&script.setup, version);
-        let mut run = Self {
+        let mut run = Self::begin(Host::START, script, version, isn);
+        run.go_on(script)?;
+        Ok(run)
+    }
+
+    fn begin(start: Instant, script: &Script, version: Version, isn: u32) -> Self {
+        let host = Host::new(&script.setup, version, start);
+        Self {
             isn,
             iss: None,
+            first_iss: None,
             last: host.now,
             start: host.now,
             sent: VecDeque::new(),
@@ -101,12 +123,15 @@ impl Run {
             trace: Vec::new(),
             wire: Wire::default(),
             host,
-        };
-        for statement in &script.statements {
-            run.step(statement)
-                .map_err(|mismatch| run.failure(statement.place.clone(), &statement.text, mismatch))?;
         }
-        Ok(run)
+    }
+
+    fn go_on(&mut self, script: &Script) -> Result<(), Box<Failure>> {
+        for statement in &script.statements {
+            self.step(statement)
+                .map_err(|mismatch| self.failure(statement.place.clone(), &statement.text, mismatch))?;
+        }
+        Ok(())
     }
 
     fn failure(&self, place: Place, statement: &str, (expected, came): Mismatch) -> Box<Failure> {
@@ -153,6 +178,7 @@ impl Run {
         for (at, packet) in self.host.take_sent() {
             if packet.has(Control::SYN) {
                 self.iss.get_or_insert(packet.seq);
+                self.first_iss.get_or_insert(packet.seq);
                 self.after_syn_ack = packet.ack;
             }
             if let Some((val, _)) = packet.timestamps() {
