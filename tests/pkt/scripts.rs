@@ -71,6 +71,7 @@ fn every_script_does_what_it_says() {
     let files = files();
     let mut names: Vec<&String> = files.keys().filter(|name| name.contains(&wanted)).collect();
     names.sort();
+    assert!(!names.is_empty(), "no script has {wanted:?} in its path");
     let mut failures = Vec::new();
     for name in names {
         match parse(name, &files) {
