@@ -200,6 +200,12 @@ impl Engine {
             self.core.counters.add_drop(reason);
             return;
         }
+        // Before its text, which it may be about.
+        if let Some(ahead) = arrival.urgent
+            && self.core.slot(index).is(Mark::Announced)
+        {
+            app.on_report(&mut Flow::new(&mut self.core, index), Report::Urgent { ahead });
+        }
         let mut consumed = 0;
         let slot = self.core.slot(index);
         if !arrival.text.is_empty() && slot.is(Mark::Announced) && slot.tcb.is_reading() {
@@ -207,11 +213,6 @@ impl Engine {
         }
         if self.core.slot(index).tcb.has_to_accept(arrival.text) {
             self.accept(index, arrival.text, consumed);
-        }
-        if let Some(ahead) = arrival.urgent
-            && self.core.slot(index).is(Mark::Announced)
-        {
-            app.on_report(&mut Flow::new(&mut self.core, index), Report::Urgent { ahead });
         }
     }
 

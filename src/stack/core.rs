@@ -22,10 +22,10 @@ use super::time_wait::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::base::{Clock, Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq, TableHash};
 use crate::tcp::{
-    ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Predecessor, Secrets, Shared, Tcb, TcpConfig,
-    TimeWaitFull,
+    ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Outgoing, Predecessor, Secrets, Segment, Shared,
+    Tcb, TcpConfig, TimeWaitFull, reset_for,
 };
-use crate::wire::Mac;
+use crate::wire::{Control, Mac};
 
 /// Everything an engine is made from.
 #[derive(Clone, Debug)]
@@ -301,6 +301,18 @@ impl Core {
         let specific = self.listeners[at].listen.address == key.local();
         (specific || self.config.routes.is_local(key.local()))
             .then(|| ListenerId(u16::try_from(at).expect("bounded by a u16")))
+    }
+
+    /// Whether a SYN to this socket would be welcome.
+    pub fn is_listening(&self, key: &FlowKey) -> bool {
+        self.listener_for(key).is_some_and(|ListenerId(at)| !self.listeners[usize::from(at)].draining)
+    }
+
+    /// The reset for a segment that belongs to no connection: CLOSED, or LISTEN, which drops what has neither
+    /// SYN nor ACK (RFC 9293 §3.10.7.1, §3.10.7.2).
+    pub fn refusal(&self, key: &FlowKey, seg: &Segment<'_>) -> Result<Option<Outgoing>, DropReason> {
+        let lacks_all = !seg.has(Control::SYN | Control::ACK | Control::RST);
+        if lacks_all && self.is_listening(key) { Err(DropReason::NoAck) } else { Ok(reset_for(seg)) }
     }
 
     /// Begins an active open (RFC 9293 §3.10.1).

@@ -34,7 +34,8 @@ impl Engine {
             self.send_syn_ack(index, key, self.core.origin(key, None), tx);
             return Ok(());
         }
-        if slot.half.is_new_syn(seg) {
+        let options = &self.core.listeners[usize::from(listener.0)].listen.options;
+        if slot.half.is_new_syn(seg, options) {
             let floor = slot.half.iss();
             self.free_half_open(index);
             // Where an old incarnation set a floor it holds for this SYN too.
@@ -132,7 +133,7 @@ impl Engine {
     /// A SYN reopens only for a listener; to anybody else it is a segment that does not belong here.
     fn time_wait_verdict(&self, record: &TimeWait, seg: &Segment<'_>, key: &FlowKey) -> TimeWaitVerdict {
         match record.on_segment(seg, self.core.config.tcp.rfc1337) {
-            TimeWaitVerdict::Reopen { .. } if self.core.listener_for(key).is_none() => {
+            TimeWaitVerdict::Reopen { .. } if !self.core.is_listening(key) => {
                 if record.is_reset() {
                     TimeWaitVerdict::Nobody
                 } else {
@@ -175,7 +176,7 @@ impl Engine {
         if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {
             return Err(DropReason::BadFlags);
         }
-        if let Some(reset) = reset_for(seg) {
+        if let Some(reset) = self.core.refusal(&key, seg)? {
             self.answer(link, &key, &reset, tx);
         }
         Err(DropReason::NoListener)

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::flows::Mark;
 use super::time_wait::Popped;
 use crate::base::{Counter, FlowKey, Instant};
-use crate::tcp::{CloseReason, Env, Outgoing, State, TimeWait};
+use crate::tcp::{CloseReason, Env, Outgoing, Report, State, TimeWait};
 use crate::wire::Control;
 
 /// How far a flow's output came.
@@ -92,6 +92,10 @@ impl Engine {
             }
             if !self.core.slot(index).is(Mark::Announced) {
                 return;
+            }
+            // It came while the connection waited to be accepted.
+            if let Some(ahead) = self.core.flows.at(index).tcb.urgent(&self.core.shared) {
+                app.on_report(&mut Flow::new(&mut self.core, index), Report::Urgent { ahead });
             }
         }
         // Without chunks there is no room, whatever the connection's own bound says.

@@ -105,8 +105,9 @@ impl Tcb {
         self.check_rst(seg, env)?;
         // Third, security and compartment: not supported (RFC 9293 §3.10.7.4 lets us), nothing to check.
         self.check_syn(seg, env)?;
-        self.take_stamp(seg, outdated);
         self.check_ack(seg, arrival, env)?;
+        // Not before: what is dropped for its ACK may be forged, and PAWS would believe its timestamp.
+        self.take_stamp(seg, outdated);
         self.check_urg(seg, arrival, env);
         self.check_text(seg, arrival, env)?;
         self.check_fin(seg, arrival, env);

@@ -135,6 +135,12 @@ impl Tcb {
         self.cold(shared).map_or(0, |cold| cold.recv_buf.unread())
     }
 
+    /// Octets between RCV.NXT and the end of urgent data, if any was announced and is still to come.
+    pub fn urgent(&self, shared: &Shared) -> Option<u32> {
+        let end = self.cold(shared)?.urgent.filter(|&end| self.rcv.nxt.before(end));
+        end.map(|end| end.since(self.rcv.nxt))
+    }
+
     /// Gives everything back that was lent to it; the TCB is then only good for dropping.
     pub fn release(&mut self, send: &mut ChunkPool, recv: &mut RecvPools, shared: &mut Shared) {
         self.send_buf.clear(send);

@@ -47,7 +47,7 @@ impl Tcb {
             self.back_off(env);
             self.snd.cursor = self.snd.una;
             self.start_retransmit_timer(env);
-            return None;
+            return self.report_r1(env);
         }
         if self.snd.wnd == 0 || self.snd.flight() == 0 {
             self.probe_window(env);
@@ -70,6 +70,11 @@ impl Tcb {
         self.snd.cursor = self.snd.una;
         // RFC 6298 (5.6); and the segment may have to wait for a frame, so not only when it leaves.
         self.start_retransmit_timer(env);
+        self.report_r1(env)
+    }
+
+    /// RFC 9293 SHLD-9, for SYNs as for text (MUST-22).
+    fn report_r1(&self, env: &Env<'_>) -> Option<Report> {
         (self.timeouts == env.config.r1).then_some(Report::R1)
     }
 

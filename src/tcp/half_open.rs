@@ -121,12 +121,13 @@ impl HalfOpen {
         seg.ctl.without(Control::ECE | Control::CWR) == Control::SYN && seg.seq == self.irs
     }
 
-    /// Whether `seg` is another SYN, in the window and not older: back to LISTEN with it (RFC 9293 §3.10.7.4, fourth).
-    pub fn is_new_syn(&self, seg: &Segment<'_>) -> bool {
+    /// Whether `seg` is another SYN, in the window that `options` offer and not older: back to LISTEN with it
+    /// (RFC 9293 §3.10.7.4, fourth).
+    pub fn is_new_syn(&self, seg: &Segment<'_>, options: &FlowOptions) -> bool {
         let stale =
             seg.stamps.is_some_and(|stamps| self.has(Self::STAMPS) && stamp_before(stamps.val, self.stamp));
         seg.ctl.without(Control::ECE | Control::CWR) == Control::SYN
-            && seg.seq.in_window(self.irs + 1, u32::from(u16::MAX))
+            && seg.seq.in_window(self.irs + 1, options.recv_buffer.min(u32::from(u16::MAX)))
             && !stale
     }
 

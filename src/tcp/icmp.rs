@@ -70,6 +70,10 @@ impl Tcb {
     }
 
     fn shrink_segments(&mut self, mss: u16) {
+        if self.state == State::SynSent {
+            // A SYN fits every path, and SMSS begins anew with its answer.
+            return;
+        }
         let options = if self.flags.any(Flags::STAMPS) { 12 } else { 0 };
         let mss = mss.max(Self::MSS_MIN) - options;
         if mss < self.snd.mss {

@@ -151,8 +151,12 @@ impl Tcb {
         if force && len == 0 {
             len = left.min(1);
         } else if !force && left > 0 && !self.may_send_now(cursor, len, left) {
-            self.arm_persist(env);
-            return None;
+            // What was sent before needs only room, as far as it reaches.
+            len = len.min(self.snd.nxt.since(cursor));
+            if len == 0 {
+                self.arm_persist(env);
+                return None;
+            }
         }
         // A FIN needs room in the window like an octet of text, and is its own probe.
         let fin = fin_left && len == left && (force || cursor.since(self.snd.una) + len < self.snd.wnd);
@@ -171,16 +175,16 @@ impl Tcb {
         self.snd.wnd.min(cwnd).saturating_sub(cursor.since(self.snd.una))
     }
 
-    /// RFC 9293 §3.8.6.2.1: conditions (1) to (3); what is sent again needs only room.
+    /// RFC 9293 §3.8.6.2.1: conditions (1) to (3).
     #[inline(always)]
     fn may_send_now(&self, cursor: Seq, len: u32, left: u32) -> bool {
-        let idle = self.snd.flight() == 0;
-        let again = cursor.before(self.snd.nxt);
+        // Or everything that was sent goes again, as after a timeout, or a probe whose octet was not taken.
+        let idle = cursor == self.snd.una;
         let full = len == u32::from(self.snd.mss);
         // A FIN is a push that Nagle must not hold back.
         let last = len == left && (idle || !self.flags.any(Flags::NAGLE) || self.snd.fin != Fin::None);
         let half = idle && len >= self.snd.max_wnd / 2;
-        len > 0 && (again || full || last || half)
+        len > 0 && (full || last || half)
     }
 
     /// Nothing in flight, something to send and no leave to: only a timer gets it out (RFC 9293 §3.8.6.1).

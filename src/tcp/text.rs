@@ -36,13 +36,14 @@ impl Tcb {
         let fin = seg.fin_seq();
         if fin.since(self.rcv.nxt) as usize == arrival.text.len() && fin.before(self.rcv.edge) {
             self.flags.set(Flags::FIN_NEXT);
-        } else if self.rcv.nxt.before(fin)
-            && fin.before(self.rcv.edge)
-            && let Some(cold) = self.attach(env.shared)
-        {
-            // Without a record it is forgotten: it is not acknowledged, so the peer sends it again.
-            cold.fin = Some(fin);
-            cold.fin_stamp = seg.stamps.map_or(cold.fin_stamp, |stamps| stamps.val);
+        } else if self.rcv.nxt.before(fin) && fin.before(self.rcv.edge) {
+            // RFC 5681 §4.2: a FIN out of order is acknowledged at once, as text would be.
+            self.rcv.acks_owed = self.rcv.acks_owed.max(1);
+            if let Some(cold) = self.attach(env.shared) {
+                // Without a record it is forgotten: it is not acknowledged, so the peer sends it again.
+                cold.fin = Some(fin);
+                cold.fin_stamp = seg.stamps.map_or(cold.fin_stamp, |stamps| stamps.val);
+            }
         }
     }
 

@@ -1,0 +1,9 @@
+//! Packet scripts and the matrix: one connection against a scripted peer, in virtual time.
+mod host;
+mod language;
+mod matrix;
+mod run;
+mod script;
+mod scripts;
+mod wire;
+mod words;
