@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(12);
 /// What seems different is looked at again, with so much time.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
-const SCENARIOS: u64 = 80;
+const SCENARIOS: u64 = 40;
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 7_000);
 /// Where the kernel listens, when it is the server: that port is not ringroad's.
 const KERNEL_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 7_001);

@@ -44,7 +44,8 @@ pub trait App {
     /// The timer of [`Flow::set_timer`] fired.
     fn on_timer(&mut self, flow: &mut Flow<'_>) {}
 
-    /// The connection is over, or never came to be: the last callback for this flow.
+    /// The connection is over, or never came to be: the last callback for this flow. `why` tells an abort from an end
+    /// (RFC 9293 MUST-12).
     ///
     /// A connection that enters TIME-WAIT is over for its user.
     fn on_close(&mut self, flow: &mut Flow<'_>, why: CloseReason) {}
@@ -64,7 +65,7 @@ pub trait App {
 pub struct Connect {
     /// The peer's socket.
     pub remote: SocketAddr,
-    /// Our address, when the application wants to choose; port 0 leaves the port to the engine.
+    /// Our address, when the application wants to choose (RFC 9293 MUST-43); port 0 leaves the port to the engine.
     pub local: Option<SocketAddr>,
     /// Per-connection settings.
     pub options: FlowOptions,

@@ -270,6 +270,7 @@ impl Core {
         let v4 = key.is_ipv4();
         Opening {
             iss: origin.isn,
+            // RFC 9293 MUST-67: what fits the largest packet that we take.
             mss: self.config.mtu.saturating_sub(header_octets(v4)),
             // RFC 9293 MUST-15.
             mss_default: if v4 { 536 } else { 1_220 },
@@ -278,7 +279,7 @@ impl Core {
         }
     }
 
-    /// Makes a listener.
+    /// Makes a listener beside those there are (RFC 9293 MUST-41, MUST-42).
     pub fn listen(&mut self, listen: &Listen) -> Result<ListenerId, ListenError> {
         let live = |listener: &&Listener| !listener.draining;
         if self.listeners.iter().filter(live).any(|listener| listener.overlaps(listen)) {
@@ -327,6 +328,7 @@ impl Core {
         }
         let hop = self.config.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
         let given = connect.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
+        // RFC 9293 MUST-44: routing says it. Connections keep it (MUST-45).
         let local = given.or(hop.source).ok_or(ConnectError::NoRoute)?;
         let local_port = connect.local.map_or(0, |local| local.port());
         let key = FlowKey::new(SocketAddr::new(local, local_port), connect.remote)

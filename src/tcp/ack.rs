@@ -186,7 +186,7 @@ impl Tcb {
         }
     }
 
-    /// RFC 6298 §3 (Karn): measures the one segment being timed, which was sent once.
+    /// RFC 6298 §3 (Karn; RFC 9293 MUST-18): measures the one segment being timed, which was sent once.
     #[inline(always)]
     fn take_rtt_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
         if self.flags.any(Flags::TIMED) && self.timed_seq.before(seg.ack) {

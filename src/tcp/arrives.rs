@@ -22,7 +22,7 @@ pub struct Arrival<'a> {
     pub reset: Option<Outgoing>,
     /// The connection reached ESTABLISHED.
     pub opened: bool,
-    /// Urgent data ends so many octets ahead of RCV.NXT.
+    /// Urgent data ends so many octets ahead of RCV.NXT (RFC 9293 MUST-33).
     pub urgent: Option<u32>,
     /// New in-order text, to be offered to the user and then given to [`Tcb::accept_text`].
     pub text: &'a [u8],
@@ -203,7 +203,8 @@ impl Tcb {
         }
     }
 
-    /// Sixth: the urgent pointer names the octet after urgent data (RFC 6093 §3); text stays in line.
+    /// Sixth: the urgent pointer names the octet after urgent data (RFC 6093 §3, RFC 9293 MUST-30, MUST-62), which may
+    /// be as long as it likes (MUST-31); text stays in line.
     fn check_urg(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
         if !seg.has(Control::URG) || !self.state.may_receive() {
             return;

@@ -28,7 +28,7 @@ pub struct TcpConfig {
     pub delayed_ack: Duration,
     /// R1: retransmissions of one segment before the application is told (RFC 9293 SHLD-10).
     pub r1: u8,
-    /// R2 for text: how long nothing may be acknowledged (RFC 9293 SHLD-11: at least 100 s).
+    /// R2 for text: how long nothing may be acknowledged (RFC 9293 MUST-21; SHLD-11: at least 100 s).
     pub r2: Duration,
     /// R2 for SYN (RFC 9293 MUST-23: at least three minutes).
     pub r2_syn: Duration,

@@ -83,7 +83,7 @@ impl Tcb {
         self.rtt.back_off(&env.config.rto);
     }
 
-    /// Zero window (MUST-36): one octet, at growing intervals (SHLD-30), for as long as the peer answers
+    /// Zero window (RFC 9293 MUST-35, MUST-36): one octet, at growing intervals (SHLD-30), for as long as the peer answers
     /// (MUST-37).
     fn probe_window(&mut self, env: &mut Env<'_>) {
         let waiting = self.heard_at.elapsed(env.now).min(self.progress_at.elapsed(env.now));

@@ -11,6 +11,8 @@ use crate::base::{Instant, Micros32, Seq};
 use crate::wire::{Control, SackBlocks, TcpOptions, Timestamps};
 
 /// The peer's SYN and our answer to it, in 24 octets.
+///
+/// That there is such a record says that the open was passive (RFC 9293 MUST-11): a reset takes it back to LISTEN.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfOpen {
     /// SEG.SEQ of the SYN.

@@ -53,7 +53,8 @@ mod tests {
         FlowKey { addrs, local_port: 80, remote_port }
     }
 
-    /// RFC 9293 MUST-8: the clock advances the ISN of one tuple by one every 4 us.
+    /// RFC 9293 MUST-8: the clock advances the ISN of one tuple by one every 4 us. Without the secret nobody computes it
+    /// (MUST-9, SHLD-1).
     #[test]
     fn isns_of_one_tuple_follow_the_clock_and_tuples_differ() {
         let secrets = Secrets::new(&HashKey::new(1, 2));

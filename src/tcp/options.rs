@@ -49,7 +49,7 @@ pub struct FlowOptions {
     pub recv_buffer: u32,
     /// Most text queued and not yet acknowledged, octets.
     pub send_buffer: u32,
-    /// Differentiated services code point, 0 to 63.
+    /// Differentiated services code point, 0 to 63 (RFC 9293 MUST-48).
     pub dscp: u8,
     /// IPv4 time to live, IPv6 hop limit (RFC 9293 MUST-49).
     pub ttl: u8,

@@ -242,7 +242,7 @@ impl Tcb {
             ctl |= Control::FIN;
         }
         if text_offset + len == self.send_buf.len() && len > 0 {
-            // RFC 9293 MUST-61: the last segment of what is queued is pushed.
+            // RFC 9293 MUST-60, MUST-61: nothing waits for a push, and the last segment of what is queued is pushed.
             ctl |= Control::PSH;
         }
         self.with_ack_and_text(seq, ctl, text_offset, len, env)

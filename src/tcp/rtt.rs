@@ -54,7 +54,7 @@ impl RttEstimator {
         self.rto_us = (self.srtt_x8 / 8).saturating_add(self.rttvar_x4).clamp(bounds.min_us, bounds.max_us);
     }
 
-    /// RFC 6298 (5.5): the timer expired, so back it off.
+    /// RFC 6298 (5.5), RFC 9293 MUST-19: the timer expired, so back it off.
     pub fn back_off(&mut self, bounds: &RtoBounds) {
         self.rto_us = self.rto_us.saturating_mul(2).min(bounds.max_us);
     }

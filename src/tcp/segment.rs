@@ -59,7 +59,7 @@ pub enum MoreOptions {
     /// None: nearly every segment.
     #[default]
     None,
-    /// Those of a SYN.
+    /// Those of a SYN, and of no other segment (RFC 9293 MUST-65).
     Syn {
         /// Maximum segment size.
         mss: u16,

@@ -102,7 +102,7 @@ impl Ipv4Header {
 /// A packet whose header and lengths have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4View<'a> {
-    /// The header without its options, which mean nothing here.
+    /// The header without its options, which mean nothing here (RFC 9293 MUST-50).
     pub header: &'a Ipv4Header,
     /// Source address.
     pub src: Ipv4Addr,

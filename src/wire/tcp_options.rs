@@ -384,6 +384,7 @@ mod tests {
         out[..len].to_vec()
     }
 
+    /// RFC 9293 MUST-69: each fills whole words, so no header needs padding.
     #[test]
     fn the_layouts_are_those_of_linux() {
         let ts = [1, 2, 3, 4, 5, 6, 7, 8];

@@ -1,4 +1,4 @@
-//! Slow start and congestion avoidance as RFC 5681 has them; RFC 6582 is in `recovery`.
+//! Slow start and congestion avoidance as RFC 5681 has them (RFC 9293 MUST-19); RFC 6582 is in `recovery`.
 #![forbid(unsafe_code)]
 
 use super::{Acked, CongestionControl};
