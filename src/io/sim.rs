@@ -192,11 +192,16 @@ impl<A: App> SimNet<A> {
 
     /// Adds a host; returns its number, from zero. Frames that it sends meet with `faults`.
     pub fn add(&mut self, config: EngineConfig, app: A, faults: Faults) -> usize {
+        self.add_ahead(config, app, faults, Duration::ZERO)
+    }
+
+    /// Likewise, with a clock that is so far ahead of the network's.
+    pub fn add_ahead(&mut self, config: EngineConfig, app: A, faults: Faults, ahead: Duration) -> usize {
         let (mac, worker) = (config.mac, config.worker);
         let addresses = config.routes.addresses.clone();
         let buffer = vec![0; usize::from(config.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN];
         let out = Outbox { buffer, frames: Vec::new(), handed_over: Vec::new(), room: usize::MAX };
-        let engine = Engine::new(config, self.now);
+        let engine = Engine::new(config, self.now + ahead);
         self.hosts.push(SimHost {
             engine,
             app,
@@ -205,7 +210,7 @@ impl<A: App> SimNet<A> {
             addresses,
             out,
             faults,
-            ahead: Duration::ZERO,
+            ahead,
             stalled_until: Instant::ZERO,
             waiting: VecDeque::new(),
             ring: usize::MAX,
