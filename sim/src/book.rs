@@ -114,7 +114,12 @@ impl Book {
         let wrong = text::difference(sender, at, data);
         let describe = |book: &Self| format!("{:?} from {:?}", book.end(number), book.end(sender));
         check(Rule::Text, wrong.is_none(), || format!("octet {wrong:?} is wrong: {}", describe(self)))?;
-        let sent = self.end(sender).map_or(0, |sender| sender.sent);
+        let now = self.now;
+        let sent = self.end_mut(sender).map_or(0, |sender| {
+            // That it is heard is news for it too, though nobody tells it.
+            sender.news = now;
+            sender.sent
+        });
         let received = at + data.len() as u64;
         check(Rule::Causality, received <= sent, || format!("{received} of {sent}: {}", describe(self)))
     }

@@ -18,7 +18,7 @@ mod text;
 mod world;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -78,7 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn run_alone(seed: u64, cli: &Cli) -> anyhow::Result<bool> {
     if cli.verbose {
-        println!("{:#?}", Scenario::draw(seed));
+        writeln!(io::stdout(), "{:#?}", Scenario::draw(seed))?;
     }
     let mut capture = cli.pcap.as_deref().map(create).transpose()?;
     let mut written = Ok(());
@@ -89,11 +89,9 @@ fn run_alone(seed: u64, cli: &Cli) -> anyhow::Result<bool> {
     });
     let flushed = capture.as_mut().map_or(Ok(()), Write::flush);
     written.and(flushed).context("the capture could not be written")?;
-    match &outcome.failure {
-        Some(failure) => println!("{failure}"),
-        None => print!("{}", outcome.tally),
-    }
-    println!("digest {:016x}", outcome.digest);
+    let what =
+        outcome.failure.as_ref().map_or_else(|| outcome.tally.to_string(), |failure| format!("{failure}\n"));
+    writeln!(io::stdout(), "{what}digest {:016x}", outcome.digest)?;
     Ok(outcome.failure.is_none())
 }
 
