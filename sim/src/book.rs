@@ -12,7 +12,7 @@ use crate::tally::{Event, Tally};
 use crate::text;
 
 /// Every end of every connection of one world.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Book {
     /// The end with number n is at n - 1.
     ends: Vec<End>,
@@ -238,4 +238,163 @@ impl Book {
 
 fn index(number: u64) -> Option<usize> {
     usize::try_from(number.checked_sub(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    /// The stream of `sender`, octets `0..len`.
+    fn stream(sender: u64, len: usize) -> Vec<u8> {
+        let mut octets = vec![0; len];
+        text::fill(sender, 0, &mut octets);
+        octets
+    }
+
+    /// Ends 1 and 2 of one connection, 3 and 4 of the next on the same four-tuple; all are open, and have sent
+    /// a hundred octets.
+    fn book() -> Book {
+        let [client, server] = [1, 2].map(|n| SocketAddr::from(([10, 0, 0, n], 80)));
+        let mut book = Book::default();
+        for (host, local, remote) in [(0, client, server), (1, server, client)].repeat(2) {
+            let number = book.enter(|number| End::new(number, host, local, remote, Instant::ZERO));
+            let end = book.end_mut(number).expect("it was just entered");
+            (end.is_open, end.sent) = (true, 100);
+        }
+        book
+    }
+
+    fn broken(mut book: Book) -> Option<Rule> {
+        book.take_violation().err().map(|violation| violation.rule)
+    }
+
+    /// Both ends of the first connection have said and heard everything; those of the second never were.
+    fn finished() -> Book {
+        let mut book = book();
+        book.ends.truncate(2);
+        for (number, sender) in [(1, 2), (2, 1)] {
+            book.on_data(number, &stream(sender, 100), 100);
+            book.on(number, End::on_fin);
+            book.end_mut(number).expect("entered").said_fin = true;
+        }
+        book
+    }
+
+    fn ended(mut book: Book, why: [CloseReason; 2], is_calm: bool) -> Option<Rule> {
+        (1..).zip(why).for_each(|(number, why)| book.on_close(number, why));
+        book.take_violation().and(book.check_ends(is_calm)).err().map(|violation| violation.rule)
+    }
+
+    #[test]
+    fn the_right_text_is_right_in_any_pieces() {
+        let mut book = book();
+        for (at, octet) in stream(1, 100).into_iter().enumerate() {
+            // Each octet is offered twice, and consumed the second time.
+            for consumed in [0, 1] {
+                book.on_data(2, &[octet], consumed);
+            }
+            assert_eq!(book.end(2).expect("entered").received, at as u64 + 1);
+        }
+        assert_eq!((book.end(1).expect("entered").heard_by, broken(book)), (Some(2), None));
+    }
+
+    #[test]
+    fn wrong_text_is_found() {
+        for at in [0, 7, 8, 50, 99] {
+            let mut wrong = stream(1, 100);
+            wrong[at] ^= 0x40;
+            let mut book = book();
+            book.on_data(2, &wrong, 100);
+            assert_eq!(broken(book), Some(Rule::Text), "octet {at}");
+        }
+        let mut book = book();
+        book.on_data(2, &stream(1, 50), 50);
+        book.on_data(2, &stream(1, 100)[60..], 40);
+        assert_eq!(broken(book), Some(Rule::Text), "a gap");
+    }
+
+    #[test]
+    fn text_that_was_not_sent_yet_is_found() {
+        let mut book = book();
+        book.on_data(2, &stream(1, 101), 101);
+        assert_eq!(broken(book), Some(Rule::Causality));
+    }
+
+    #[test]
+    fn text_of_another_incarnation_is_found() {
+        for (hears, why) in [
+            ([(2, 1), (4, 1)].as_slice(), "two ends hear the same one"),
+            (&[(2, 1), (1, 4)], "one is heard by another than it hears"),
+            (&[(1, 4), (4, 3)], "likewise, the other way round"),
+            (&[(1, 3)], "it is no end of the same connection"),
+        ] {
+            let mut book = book();
+            hears.iter().for_each(|&(number, sender)| book.on_data(number, &stream(sender, 20), 20));
+            assert_eq!(broken(book), Some(Rule::Incarnation), "{why}");
+        }
+        let mut book = book();
+        [(2, 1), (1, 2), (3, 4), (4, 3)].iter().for_each(|&(number, sender)| {
+            book.on_data(number, &stream(sender, 20), 20);
+        });
+        assert_eq!(broken(book), None);
+    }
+
+    #[test]
+    fn callbacks_for_nobody_are_found() {
+        let mut book = book();
+        book.on(0, |_| Ok(()));
+        assert_eq!(broken(book), Some(Rule::Callbacks));
+    }
+
+    #[test]
+    fn whoever_finished_has_lost_nothing() {
+        use CloseReason::{Finished, Reset};
+        assert_eq!(ended(finished(), [Finished, Finished], true), None);
+        let mut short = finished();
+        short.ends[1].received = 99;
+        assert_eq!(ended(short.clone(), [Finished, Finished], false), Some(Rule::Complete), "an octet less");
+        assert_eq!(
+            ended(short, [Finished, Reset], false),
+            None,
+            "the reader was told that it lost something"
+        );
+        let mut deaf = book();
+        deaf.ends.truncate(2);
+        for end in &mut deaf.ends {
+            (end.said_fin, end.heard_fin) = (true, true);
+        }
+        assert_eq!(ended(deaf, [Finished, Finished], false), Some(Rule::Complete), "nobody heard a word");
+    }
+
+    #[test]
+    fn nobody_fails_in_a_calm_world_without_a_reason() {
+        use CloseReason::{Aborted, Finished, Reset, TimedOut};
+        let reason = Some(Rule::Reason);
+        for (why, is_calm, want) in [
+            ([Finished, Reset], true, reason),
+            ([Finished, Reset], false, None),
+            ([Finished, TimedOut], true, reason),
+        ] {
+            assert_eq!(ended(finished(), why, is_calm), want, "{why:?}");
+        }
+        let mut aborted = finished();
+        aborted.ends[0].said_abort = true;
+        assert_eq!(ended(aborted, [Aborted, Reset], true), None);
+    }
+
+    #[test]
+    fn what_is_stuck_or_never_ends_is_found() {
+        let mut book = finished();
+        book.now = Instant::ZERO + Book::PATIENCE;
+        assert_eq!(book.check_liveness(), Ok(()));
+        book.now = book.now.plus_micros(1);
+        let stuck = book.check_liveness().map_err(|violation| violation.rule);
+        assert_eq!(stuck, Err(Rule::Liveness));
+        let open = book.check_ends(false).map_err(|violation| violation.rule);
+        assert_eq!(open, Err(Rule::Liveness));
+        book.lose(0);
+        book.lose(1);
+        assert_eq!((book.check_liveness(), book.live_on(0)), (Ok(()), 0));
+    }
 }
