@@ -47,6 +47,7 @@ counted! {
     Reports => "reports to applications",
     Stalls => "workers stalled",
     ClockJumps => "clocks jumped",
+    Drains => "machines that drained before",
     Restarts => "machines restarted",
     Cuts => "links cut",
     AbortAlls => "workers that aborted all",

@@ -20,6 +20,8 @@ use crate::tally::{Event, Tally};
 /// Something that the world does later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
+    /// A machine loses power.
+    PowerOff(usize),
     /// A machine has power again.
     Restart(usize),
     /// A host's link carries frames again.
@@ -141,13 +143,14 @@ impl World {
                 self.carry_out(due);
             }
         } else {
-            self.net.step();
+            self.net.step_at(at);
         }
         Ok(true)
     }
 
     fn carry_out(&mut self, due: Due) {
         match due {
+            Due::PowerOff(machine) => self.power_off(machine),
             Due::Restart(machine) => self.restart(machine),
             Due::Mend(host) => self.net.set_faults(host, self.scenario.machines[self.workers[host].0].faults),
             Due::Neighbour(host, addr) => {
@@ -196,8 +199,7 @@ impl World {
             self.cross();
         }
         if self.rng.chance(rates.restart) {
-            let machine = self.any_machine();
-            self.power_off(machine);
+            self.shut_down();
         }
         if self.rng.chance(rates.cut) {
             let host = self.any_host();
@@ -247,6 +249,19 @@ impl World {
 
     fn note(&self, event: Event) {
         self.book.borrow_mut().tally.add(event);
+    }
+
+    /// A machine loses power, in half of all cases after it refused connections for a while.
+    fn shut_down(&mut self) {
+        let machine = self.any_machine();
+        if self.rng.below(2) == 0 || self.machines[machine].1 {
+            return self.power_off(machine);
+        }
+        self.book.borrow_mut().now = self.net.now();
+        self.workers_of(machine).into_iter().for_each(|host| self.net.drain(host));
+        let after = Duration::from_millis(u64::from(any_size(&mut self.rng, 2_000)));
+        self.due.push((self.net.now() + after, Due::PowerOff(machine)));
+        self.note(Event::Drains);
     }
 
     /// A machine loses power, for as long at least as its frames are on their way: RFC 9293 §3.4.3, the quiet

@@ -352,10 +352,20 @@ impl<A: App> SimNet<A> {
     ///
     /// # Panics
     ///
+    /// As [`SimNet::step_at`].
+    pub fn step(&mut self) -> bool {
+        let next = self.next_event();
+        next.into_iter().for_each(|at| self.step_at(at));
+        next.is_some()
+    }
+
+    /// The same for whoever has asked [`SimNet::next_event`] already when that is.
+    ///
+    /// # Panics
+    ///
     /// When an engine's invariants do not hold afterwards, or it asks for turn after turn without any
     /// time passing.
-    pub fn step(&mut self) -> bool {
-        let Some(at) = self.next_event() else { return false };
+    pub fn step_at(&mut self, at: Instant) {
         self.turns_at_now = if at == self.now { self.turns_at_now + 1 } else { 0 };
         assert!(self.turns_at_now < Self::TURNS_AT_ONE_INSTANT_MAX, "an engine never rests");
         self.now = at;
@@ -373,7 +383,6 @@ impl<A: App> SimNet<A> {
                 }
             }
         }
-        true
     }
 
     /// Lets time pass until `until`, before which nothing happens.
