@@ -77,14 +77,13 @@ pub fn check_traffic(traffic: &Traffic) -> Result<(), Violation> {
     check(Rule::Frames, traffic.is_conserved(), || format!("{traffic:?}"))
 }
 
-/// An engine sent this frame, from a host with this link address, these addresses and this MTU.
-pub fn check_frame(frame: &[u8], mac: Mac, addresses: &[IpAddr], mtu: u16) -> Result<(), Violation> {
+/// An engine sent this frame, from a host with this link address, these addresses and this MTU; returns the
+/// segment.
+pub fn check_frame(frame: &[u8], mac: Mac, addresses: &[IpAddr], mtu: u16) -> Result<Crafted, Violation> {
     let fits = frame.len() <= usize::from(mtu) + ethernet::HEADER_LEN;
     check(Rule::Wire, fits, || format!("{} octets, and an MTU of {mtu}", frame.len()))?;
-    let sent = match Crafted::parse(frame) {
-        Ok(sent) => sent,
-        Err(why) => return check(Rule::Wire, false, || format!("{why}: {frame:02x?}")),
-    };
+    let sent = Crafted::parse(frame)
+        .map_err(|why| Violation { rule: Rule::Wire, what: format!("{why}: {frame:02x?}") })?;
     let own = sent.from == mac && addresses.contains(&sent.addrs.remote());
     check(Rule::Wire, own, || format!("from somebody else: {sent:?}"))?;
     let ctl = sent.fields.ctl;
@@ -93,7 +92,8 @@ pub fn check_frame(frame: &[u8], mac: Mac, addresses: &[IpAddr], mtu: u16) -> Re
     let bare = !ctl.intersects(Control::SYN | Control::RST | Control::ACK);
     let idle_text = ctl.intersects(Control::SYN | Control::RST) && !sent.text.is_empty();
     let makes_sense = !many && !bare && !idle_text;
-    check(Rule::Wire, makes_sense, || format!("no TCP sends that: {sent:?}"))
+    check(Rule::Wire, makes_sense, || format!("no TCP sends that: {sent:?}"))?;
+    Ok(sent)
 }
 
 /// Nothing is left in an engine that has come to rest.
@@ -112,7 +112,7 @@ mod tests {
     use crate::scenario::{addresses, mac};
     use crate::segment::tests::example;
 
-    fn rule(result: Result<(), Violation>) -> Option<Rule> {
+    fn rule<T>(result: Result<T, Violation>) -> Option<Rule> {
         result.err().map(|violation| violation.rule)
     }
 

@@ -7,6 +7,7 @@ mod end;
 mod forge;
 mod inspect;
 mod many;
+mod monitor;
 mod pcap;
 mod plan;
 mod rule;

@@ -26,6 +26,8 @@ pub enum Rule {
     Records,
     /// Every frame sent is whole, has right checksums, and our addresses.
     Wire,
+    /// Nothing is sent beyond the window, and nothing acknowledged that was never sent.
+    Window,
     /// Every connection goes on or ends.
     Liveness,
     /// When all is over nothing is left.
@@ -46,6 +48,7 @@ impl Rule {
             Self::Frames => "frames",
             Self::Records => "records",
             Self::Wire => "wire",
+            Self::Window => "window",
             Self::Liveness => "liveness",
             Self::Leak => "leak",
         }

@@ -13,6 +13,7 @@ use crate::app::Host;
 use crate::book::Book;
 use crate::forge::Forger;
 use crate::inspect::{Sums, check_empty, check_frame, check_traffic};
+use crate::monitor::Monitor;
 use crate::rule::{Rule, Violation, check};
 use crate::scenario::{Kind, STALL_MAX, Scenario, addresses, any_size, mac};
 use crate::tally::{Event, Tally};
@@ -38,6 +39,8 @@ pub struct World {
     net: SimNet<Host>,
     rng: Rng,
     forger: Forger,
+    /// Where no four-tuple is used twice, and nobody forges.
+    monitor: Option<Monitor>,
     due: Vec<(Instant, Due)>,
     /// The machine of each host, and which worker of it the host is.
     workers: Vec<(usize, u16)>,
@@ -70,6 +73,7 @@ impl World {
             net.host_mut(number).limit_tx(drawn.tx_room);
             net.host_mut(number).limit_rx(drawn.rx_ring);
         }
+        let is_followed = matches!(scenario.kind, Kind::Calm | Kind::Rough) && scenario.rates.restart == 0;
         let machines = vec![(0, false); scenario.machines.len()];
         Self {
             scenario,
@@ -77,6 +81,7 @@ impl World {
             net,
             rng: Rng::new(seed.rotate_left(32)),
             forger: Forger::new(seed),
+            monitor: is_followed.then(Monitor::default),
             due: Vec::new(),
             workers,
             machines,
@@ -315,7 +320,10 @@ impl World {
             see(at, &frame);
             let machine = self.workers[from].0;
             let mtu = self.scenario.machines[machine].mtu;
-            check_frame(&frame, mac(machine), &addresses(machine), mtu)?;
+            let sent = check_frame(&frame, mac(machine), &addresses(machine), mtu)?;
+            if let Some(monitor) = &mut self.monitor {
+                monitor.see(&sent)?;
+            }
             if self.scenario.rates.forge > 0 {
                 self.forger.see(&frame);
             }
