@@ -3,7 +3,8 @@
 
 use core::cmp::Reverse;
 use core::net::IpAddr;
-use std::collections::BinaryHeap;
+use core::time::Duration;
+use std::collections::{BinaryHeap, VecDeque};
 use std::vec;
 use std::vec::Vec;
 
@@ -79,12 +80,71 @@ pub struct SimHost<A> {
     addresses: Vec<IpAddr>,
     out: Outbox,
     faults: Faults,
+    /// How far its clock is ahead of the network's.
+    ahead: Duration,
+    /// Nothing runs there before this instant.
+    stalled_until: Instant,
+    /// Frames that came during a stall and lie in its receive ring, and how many may.
+    waiting: VecDeque<Vec<u8>>,
+    ring: usize,
+    is_off: bool,
+    received: u64,
+    sent: u64,
 }
 
 impl<A> SimHost<A> {
     /// Lets the host send at most `frames` frames in one turn: a small transmit ring.
     pub const fn limit_tx(&mut self, frames: usize) {
         self.out.room = frames;
+    }
+
+    /// Lets at most `frames` frames wait during a stall: a small receive ring.
+    pub const fn limit_rx(&mut self, frames: usize) {
+        self.ring = frames;
+    }
+
+    /// Frames that its engine was given, and that it gave away, since it was made.
+    pub const fn frames(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+
+    /// When its next timer is due, on the network's clock.
+    fn next_timer(&self) -> Option<Instant> {
+        let deadline = self.engine.next_deadline().filter(|_| !self.is_off)?;
+        Some((deadline - self.ahead).max(self.stalled_until))
+    }
+
+    /// When it takes the frames that came during a stall.
+    fn next_waiting(&self) -> Option<Instant> {
+        (!self.waiting.is_empty()).then_some(self.stalled_until)
+    }
+}
+
+/// What became of all frames: each that was sent, repeated or forged was given to a host, lost, or is still
+/// on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sent by an engine, or handed over by one worker to another.
+    pub sent: u64,
+    /// Copies that the link added.
+    pub repeated: u64,
+    /// Forged: see [`SimNet::forge`] and [`SimNet::inject`].
+    pub forged: u64,
+    /// Given to an engine.
+    pub delivered: u64,
+    /// Lost on a link.
+    pub lost: u64,
+    /// Lost because no host has that link address, or the host is off, or its receive ring was full.
+    pub unreceived: u64,
+    /// On their way.
+    pub in_flight: u64,
+}
+
+impl Traffic {
+    /// Whether no frame vanished and none came from nowhere.
+    pub const fn is_conserved(&self) -> bool {
+        let sources = self.sent + self.repeated + self.forged;
+        sources == self.delivered + self.lost + self.unreceived + self.in_flight
     }
 }
 
@@ -105,6 +165,7 @@ pub struct SimNet<A> {
     rng: Rng,
     captured: Option<Vec<Captured>>,
     turns_at_now: u32,
+    traffic: Traffic,
 }
 
 impl<A: App> SimNet<A> {
@@ -125,18 +186,83 @@ impl<A: App> SimNet<A> {
             rng: Rng::new(seed),
             captured: None,
             turns_at_now: 0,
+            traffic: Traffic::default(),
         }
     }
 
     /// Adds a host; returns its number, from zero. Frames that it sends meet with `faults`.
     pub fn add(&mut self, config: EngineConfig, app: A, faults: Faults) -> usize {
+        self.add_ahead(config, app, faults, Duration::ZERO)
+    }
+
+    /// Likewise, with a clock that is so far ahead of the network's.
+    pub fn add_ahead(&mut self, config: EngineConfig, app: A, faults: Faults, ahead: Duration) -> usize {
         let (mac, worker) = (config.mac, config.worker);
         let addresses = config.routes.addresses.clone();
         let buffer = vec![0; usize::from(config.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN];
         let out = Outbox { buffer, frames: Vec::new(), handed_over: Vec::new(), room: usize::MAX };
-        let engine = Engine::new(config, self.now);
-        self.hosts.push(SimHost { engine, app, mac, worker, addresses, out, faults });
+        let engine = Engine::new(config, self.now + ahead);
+        self.hosts.push(SimHost {
+            engine,
+            app,
+            mac,
+            worker,
+            addresses,
+            out,
+            faults,
+            ahead,
+            stalled_until: Instant::ZERO,
+            waiting: VecDeque::new(),
+            ring: usize::MAX,
+            is_off: false,
+            received: 0,
+            sent: 0,
+        });
         self.hosts.len() - 1
+    }
+
+    /// Host `number` loses power: its connections are gone and frames for it are lost, until
+    /// [`SimNet::restart`].
+    pub fn power_off(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        host.is_off = true;
+        self.traffic.unreceived += host.waiting.drain(..).len() as u64;
+    }
+
+    /// Host `number` begins anew, with an engine that knows nothing; its clock has gone on.
+    pub fn restart(&mut self, number: usize, config: EngineConfig) {
+        let now = self.now + self.hosts[number].ahead;
+        let host = &mut self.hosts[number];
+        host.engine = Engine::new(config, now);
+        (host.is_off, host.stalled_until) = (false, Instant::ZERO);
+        (host.received, host.sent) = (0, 0);
+        self.turn(number, |host, now| host.engine.start(now, &mut host.app, &mut host.out));
+    }
+
+    /// Nothing runs on host `number` before `until`; frames wait, as many as its receive ring holds.
+    pub fn stall(&mut self, number: usize, until: Instant) {
+        let host = &mut self.hosts[number];
+        host.stalled_until = host.stalled_until.max(until);
+    }
+
+    /// The clock of host `number` jumps ahead, as after a suspend.
+    pub fn skip_clock(&mut self, number: usize, by: Duration) {
+        self.hosts[number].ahead += by;
+    }
+
+    /// Puts a frame on the wire that no engine sent; it goes where its link address says, `after` so long.
+    pub fn forge(&mut self, frame: Vec<u8>, after: Duration) {
+        self.traffic.forged += 1;
+        match self.receiver(&frame) {
+            Some(to) => self.put(self.now + after, to, frame),
+            None => self.traffic.unreceived += 1,
+        }
+    }
+
+    /// What became of all frames so far.
+    pub fn traffic(&self) -> Traffic {
+        let waiting: usize = self.hosts.iter().map(|host| host.waiting.len()).sum();
+        Traffic { in_flight: (self.in_flight.len() + waiting) as u64, ..self.traffic }
     }
 
     /// Tells every host the link address of every other, as a kernel that has resolved them would.
@@ -173,6 +299,8 @@ impl<A: App> SimNet<A> {
 
     /// Gives `frame` to host `number` now, whatever its link address.
     pub fn inject(&mut self, number: usize, frame: &[u8]) {
+        self.traffic.forged += 1;
+        self.note_delivered(number, 1);
         self.turn(number, |host, now| {
             host.engine.on_batch(now, [frame].as_slice(), &mut host.app, &mut host.out);
         });
@@ -216,33 +344,55 @@ impl<A: App> SimNet<A> {
     /// When the next frame arrives or the next timer is due; `None` when nothing will ever happen again.
     pub fn next_event(&self) -> Option<Instant> {
         let arrival = self.in_flight.peek().map(|Reverse((due, ..))| *due);
-        let timers = self.hosts.iter().filter_map(|host| host.engine.next_deadline());
-        timers.chain(arrival).min().map(|at| at.max(self.now))
+        let hosts = self.hosts.iter().flat_map(|host| [host.next_timer(), host.next_waiting()]);
+        hosts.chain([arrival]).flatten().min().map(|at| at.max(self.now))
     }
 
     /// Moves time to the next event and lets it happen; `false` when there is none.
     ///
     /// # Panics
     ///
+    /// As [`SimNet::step_at`].
+    pub fn step(&mut self) -> bool {
+        let next = self.next_event();
+        next.into_iter().for_each(|at| self.step_at(at));
+        next.is_some()
+    }
+
+    /// The same for whoever has asked [`SimNet::next_event`] already when that is.
+    ///
+    /// # Panics
+    ///
     /// When an engine's invariants do not hold afterwards, or it asks for turn after turn without any
     /// time passing.
-    pub fn step(&mut self) -> bool {
-        let Some(at) = self.next_event() else { return false };
+    pub fn step_at(&mut self, at: Instant) {
         self.turns_at_now = if at == self.now { self.turns_at_now + 1 } else { 0 };
         assert!(self.turns_at_now < Self::TURNS_AT_ONE_INSTANT_MAX, "an engine never rests");
         self.now = at;
-        if self.in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= at) {
+        let is_due = |host: &SimHost<A>| host.next_waiting().is_some_and(|due| due <= at);
+        if let Some(number) = self.hosts.iter().position(is_due) {
+            self.deliver_waiting(number);
+        } else if self.in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= at) {
             self.deliver();
         } else {
             for number in 0..self.hosts.len() {
-                if self.hosts[number].engine.next_deadline().is_some_and(|deadline| deadline <= at) {
+                if self.hosts[number].next_timer().is_some_and(|due| due <= at) {
                     self.turn(number, |host, now| {
                         host.engine.on_timers(now, Self::TIMER_BUDGET, &mut host.app, &mut host.out);
                     });
                 }
             }
         }
-        true
+    }
+
+    /// Lets time pass until `until`, before which nothing happens.
+    ///
+    /// # Panics
+    ///
+    /// When something does.
+    pub fn pass(&mut self, until: Instant) {
+        assert!(self.next_event().is_none_or(|at| at >= until), "something happens before {until:?}");
+        self.now = self.now.max(until);
     }
 
     /// Steps until nothing will happen any more, or until `until` has passed, or for `steps` steps at
@@ -269,29 +419,54 @@ impl<A: App> SimNet<A> {
             if *due > self.now || to.is_some_and(|to| to != *host) || batch.len() == Self::BATCH {
                 break;
             }
-            to = Some(*host);
-            let Some(Reverse((.., frame))) = self.in_flight.pop() else { break };
-            batch.push(frame);
+            let Some(Reverse((_, _, number, frame))) = self.in_flight.pop() else { break };
+            let host = &mut self.hosts[number];
+            if host.is_off || host.waiting.len() >= host.ring {
+                self.traffic.unreceived += 1;
+            } else if host.stalled_until > self.now || !host.waiting.is_empty() {
+                host.waiting.push_back(frame);
+            } else {
+                to = Some(number);
+                batch.push(frame);
+            }
         }
         if let Some(to) = to {
-            self.turn(to, |host, now| {
-                host.engine.on_batch(now, batch.as_slice(), &mut host.app, &mut host.out);
-            });
+            self.receive(to, &batch);
         }
+    }
+
+    /// Host `number`, whose stall is over, takes what waits for it, as much as fits one batch.
+    fn deliver_waiting(&mut self, number: usize) {
+        let waiting = &mut self.hosts[number].waiting;
+        let batch: Vec<_> = waiting.drain(..waiting.len().min(Self::BATCH)).collect();
+        self.receive(number, &batch);
+    }
+
+    fn receive(&mut self, number: usize, batch: &[Vec<u8>]) {
+        self.note_delivered(number, batch.len());
+        self.turn(number, |host, now| host.engine.on_batch(now, batch, &mut host.app, &mut host.out));
+    }
+
+    fn note_delivered(&mut self, number: usize, frames: usize) {
+        self.traffic.delivered += frames as u64;
+        self.hosts[number].received += frames as u64;
     }
 
     /// One call into an engine, its invariants afterwards, and what it sent put on its way.
     fn turn(&mut self, number: usize, call: impl FnOnce(&mut SimHost<A>, Instant)) {
         let host = &mut self.hosts[number];
-        call(host, self.now);
+        call(host, self.now + host.ahead);
         host.engine.check_invariants();
         let (mac, faults) = (host.mac, host.faults);
         let handed_over = core::mem::take(&mut host.out.handed_over);
         let frames = core::mem::take(&mut host.out.frames);
+        host.sent += frames.len() as u64;
+        self.traffic.sent += (frames.len() + handed_over.len()) as u64;
         for (worker, frame) in handed_over {
             let owner = self.hosts.iter().position(|host| host.mac == mac && host.worker == worker);
-            if let Some(owner) = owner {
-                self.put(self.now, owner, frame);
+            match owner {
+                Some(owner) => self.put(self.now, owner, frame),
+                None => self.traffic.unreceived += 1,
             }
         }
         for frame in frames {
@@ -304,10 +479,15 @@ impl<A: App> SimNet<A> {
 
     /// One frame meets the link's accidents.
     fn send(&mut self, frame: Vec<u8>, faults: Faults) {
-        let Some(to) = self.receiver(&frame) else { return };
+        let Some(to) = self.receiver(&frame) else {
+            self.traffic.unreceived += 1;
+            return;
+        };
         let copies = 1 + u32::from(self.rng.chance(faults.duplicate));
+        self.traffic.repeated += u64::from(copies - 1);
         for _ in 0..copies {
             if self.rng.chance(faults.loss) {
+                self.traffic.lost += 1;
                 continue;
             }
             let mut copy = frame.clone();
@@ -318,6 +498,7 @@ impl<A: App> SimNet<A> {
             self.put(self.now.plus_micros(late), to, copy);
         }
         if self.rng.chance(faults.replay) {
+            self.traffic.repeated += 1;
             let most = faults.replay_us >> self.rng.below(20);
             let late = u64::from(faults.delay_us) + u64::from(self.rng.below(most + 1));
             self.put(self.now.plus_micros(late), to, frame);

@@ -36,7 +36,8 @@ impl Engine {
         }
         let options = &self.core.listeners[usize::from(listener.0)].listen.options;
         if slot.half.is_new_syn(seg, options) {
-            let floor = slot.half.iss();
+            // Beyond the old one, or an answer to the SYN-ACK that it sent would complete the new handshake.
+            let floor = slot.half.iss() + 1;
             self.free_half_open(index);
             // Where an old incarnation set a floor it holds for this SYN too.
             return self.on_syn(listener, *key, hash, link, seg, Some(floor), tx);

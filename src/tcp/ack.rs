@@ -156,9 +156,11 @@ impl Tcb {
 
     /// RFC 9293 §3.10.7.4, fifth: the window moves only for segments that are not older than the last one
     /// that moved it.
+    ///
+    /// What acknowledges more is newer, though it be text sent again at an old number: SND.UNA has moved with
+    /// it, and the old window beyond the new SND.UNA would be more than was ever offered.
     fn update_window(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
-        let newer =
-            self.snd.wl1.before(seg.seq) || (self.snd.wl1 == seg.seq && self.snd.wl2.at_or_before(seg.ack));
+        let newer = self.snd.wl2.before(seg.ack) || self.snd.wl1.at_or_before(seg.seq);
         if !newer || seg.ack.before(self.snd.una) {
             return;
         }

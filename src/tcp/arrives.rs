@@ -170,6 +170,9 @@ impl Tcb {
         if !seg.has(Control::RST) {
             return Continue(());
         }
+        if self.state == State::TimeWait && env.config.rfc1337 {
+            return Break(Stop::Dropped(DropReason::TimeWait));
+        }
         if seg.seq != self.rcv.nxt {
             self.challenge(env);
             return Break(Stop::Dropped(DropReason::RstNotExact));
@@ -178,6 +181,8 @@ impl Tcb {
             State::SynReceived => CloseReason::Refused,
             // Everything was said and heard; only the last acknowledgment was not.
             State::Closing | State::LastAck if self.send_buf.is_empty() => CloseReason::Finished,
+            // Not even that is missing. The TCB is here for the text that its user has yet to read.
+            State::TimeWait => CloseReason::Finished,
             _ => CloseReason::Reset,
         }))
     }

@@ -2,6 +2,7 @@
 mod common;
 mod engine;
 mod many;
+mod network;
 mod reuse;
 mod robustness;
 mod smoltcp_peer;

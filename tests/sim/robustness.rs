@@ -1,6 +1,6 @@
 //! Random and mutated frames into live engines: none panics, all invariants hold, good service goes on.
 #![expect(clippy::cast_possible_truncation, reason = "random octets, and lengths of frames")]
-use super::common::{CLEAN, Ev, Script, assert_nothing_left, config, connect, on, run, v4, v6};
+use super::common::{CLEAN, Crafted, Ev, Script, assert_nothing_left, config, connect, on, run, see, v4, v6};
 use ringroad::base::{AddrPair, Rng};
 use ringroad::io::sim::SimNet;
 use ringroad::stack::{EngineConfig, Listen};
@@ -214,4 +214,32 @@ fn no_frame_whatsoever_harms_an_engine() {
             }
         }
     }
+}
+
+/// Both SYNs come within one step of the clock behind ISNs.
+#[test]
+fn an_answer_to_the_first_of_two_syns_does_not_complete_the_second() {
+    let server = Script::passive().then(|cx| {
+        cx.listen(&Listen::new(v4(2), 80)).expect("a listener");
+    });
+    let mut net = SimNet::new(1);
+    net.add(config(1), Script::passive(), CLEAN);
+    net.add(config(2), server, CLEAN);
+    net.introduce();
+    net.capture();
+    net.start();
+    let segment = |seq, ack, ctl, text| {
+        let (from, to) = ((1, 5_000), (2, 80));
+        Crafted { from, to, seq, ack, ctl, text }.frame()
+    };
+    for seq in [1_000, 1_012] {
+        net.inject(1, &segment(seq, 0, Control::SYN, b""));
+    }
+    let numbers: Vec<_> = net.captured().iter().map(|sent| see(&sent.frame).tcp.seq().raw()).collect();
+    let [first, second] = numbers[..] else { panic!("one SYN-ACK each") };
+    // Of this text the second handshake's connection would have left out the beginning.
+    net.inject(1, &segment(1_001, first.wrapping_add(1), Control::ACK, b"twelve octets too many"));
+    assert_eq!((net.host(1).app.log.as_slice(), first == second), ([].as_slice(), false));
+    net.inject(1, &segment(1_013, second.wrapping_add(1), Control::ACK, b"text"));
+    assert_eq!(net.host(1).app.text(), b"text");
 }

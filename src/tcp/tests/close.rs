@@ -402,6 +402,7 @@ fn a_reset_after_everything_was_said_is_a_normal_end() {
     for (state, seq, why) in [
         (State::Closing, 2, CloseReason::Finished),
         (State::LastAck, 2, CloseReason::Finished),
+        (State::TimeWait, 2, CloseReason::Finished),
         (State::Established, 1, CloseReason::Reset),
         (State::FinWait1, 1, CloseReason::Reset),
         (State::FinWait2, 1, CloseReason::Reset),
@@ -423,6 +424,26 @@ fn a_reset_in_last_ack_with_text_unacknowledged_is_no_normal_end() {
     host.expect_state(State::LastAck);
     host.recv(r(2));
     host.expect_closed(CloseReason::Reset);
+}
+
+/// A peer in LAST-ACK that is done answers an acknowledgment that was late with RST (RFC 9293 §3.10.7.1).
+#[test]
+fn a_reset_in_time_wait_takes_no_text_from_a_slow_reader() {
+    for rfc1337 in [false, true] {
+        let mut host = Host::open(|config, _| config.rfc1337 = rfc1337, sa());
+        host.appetite = 10;
+        host.shutdown();
+        host.recv(pa(1, 2, 100).with(Control::FIN));
+        host.expect_state(State::TimeWait);
+        host.recv(r(102));
+        if rfc1337 {
+            host.expect_dropped(DropReason::TimeWait);
+        } else {
+            host.expect_closed(CloseReason::Finished);
+        }
+        host.read(1_000);
+        assert_eq!((host.read.len(), host.fins), (100, 1));
+    }
 }
 
 #[test]

@@ -44,6 +44,23 @@ fn the_window_and_the_congestion_window_bound_what_is_in_flight() {
     assert_eq!(host.sent.len(), 10, "the initial window");
 }
 
+/// By SND.WL1 alone it would be older than the empty segments sent before, and its window not count.
+#[test]
+fn an_acknowledgment_on_text_sent_again_brings_its_window_with_it() {
+    let mut host = Host::open(|_, _| {}, sa().wnd(64));
+    // Of the peer's text only the beginning arrives, and an acknowledgment that is sent after all of it.
+    host.recv(pa(1, 1, 100).wnd(64));
+    host.recv(a(2_001, 1).wnd(64));
+    host.send(200);
+    host.expect("A 1+64 ack 101");
+    host.recv(pa(1, 65, 1_000).wnd(0));
+    assert_eq!(host.info().snd_wnd, 0);
+    assert!(host.sent.iter().all(|sent| sent.text.is_empty()), "the peer never offered room for more");
+    // What acknowledges as much, and is older, brings none.
+    host.recv(a(0, 65).wnd(64));
+    assert_eq!(host.info().snd_wnd, 0);
+}
+
 /// RFC 9293 §3.8.6.2.1 (3): half the largest window is enough for a peer with small buffers.
 #[test]
 fn half_the_largest_window_is_worth_a_segment() {
