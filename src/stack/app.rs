@@ -332,6 +332,19 @@ impl<'a> Flow<'a> {
         self.slot_mut().tcb.cancel_app_timer();
     }
 
+    /// Replaces the connection's settings from now on; `false`, and nothing changes, when there is no room for
+    /// one more set (`Limits::options_max`).
+    ///
+    /// Congestion control, `connect_timeout`, `mss`, `vlan` and `scope_id` stay what they were when it was
+    /// opened, and a window that was offered is not taken back.
+    pub fn set_options(&mut self, options: &FlowOptions) -> bool {
+        let Core { flows, shared, .. } = &mut *self.core;
+        let Some(settings) = shared.settings.intern(options) else { return false };
+        flows.at_mut(self.index).tcb.set_settings(settings, shared);
+        self.core.mark_ready(self.index);
+        true
+    }
+
     /// Switches Nagle's algorithm (on by default; RFC 9293 MUST-17).
     pub fn set_nagle(&mut self, on: bool) {
         self.slot_mut().tcb.set_nagle(on);

@@ -266,12 +266,13 @@ impl Core {
     }
 
     /// What a connection of this tuple begins with.
-    pub fn opening(&self, key: &FlowKey, origin: Origin) -> Opening {
+    pub fn opening(&self, key: &FlowKey, origin: Origin, options: &FlowOptions) -> Opening {
         let v4 = key.is_ipv4();
+        let fits = self.config.mtu.saturating_sub(header_octets(v4));
         Opening {
             iss: origin.isn,
             // RFC 9293 MUST-67: what fits the largest packet that we take.
-            mss: self.config.mtu.saturating_sub(header_octets(v4)),
+            mss: options.mss.map_or(fits, |most| most.min(fits)),
             // RFC 9293 MUST-15.
             mss_default: if v4 { 536 } else { 1_220 },
             timestamp_offset: origin.timestamp_offset,
@@ -343,7 +344,7 @@ impl Core {
         let settings = self.shared.settings.intern(options).ok_or(ConnectError::TooManyOptions)?;
         let mac = self.neighbours.find(hop.neighbour);
         let before = rests.map(|(_, before)| before);
-        let opening = self.opening(&key, self.origin(&key, before.map(|before| before.floor)));
+        let opening = self.opening(&key, self.origin(&key, before.map(|before| before.floor)), options);
         let mut tcb = Tcb::active_open(&opening, options, settings, &self.shared, &self.config.tcp);
         if let Some(before) = &before {
             tcb.follow(before);

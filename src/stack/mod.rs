@@ -2,7 +2,7 @@
 //!
 //! | concern | file |
 //! | --- | --- |
-//! | what the owner of an engine calls | `engine`, `batch`, `limits`, `memory_plan` |
+//! | what the owner of an engine calls | `engine`, `batch`, `census`, `limits`, `memory_plan` |
 //! | what an application sees | `app`, `listener` |
 //! | frame in: checks, then to its connection | `ingress`, `plain`, `arrive`, `passive` |
 //! | frame out: callbacks, output, ends | `serve`, `egress` |
@@ -13,6 +13,7 @@
 mod app;
 mod arrive;
 mod batch;
+mod census;
 mod core;
 mod egress;
 mod engine;
@@ -38,6 +39,7 @@ mod wheel;
 pub use self::core::EngineConfig;
 pub use app::{App, Connect, ConnectError, Cx, Flow};
 pub use batch::{RxBatch, TxBatch};
+pub use census::Connection;
 pub use engine::Engine;
 pub use limits::Limits;
 pub use listener::{Listen, ListenError, ListenerId};

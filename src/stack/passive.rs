@@ -9,7 +9,7 @@ use super::egress;
 use super::engine::Engine;
 use super::flows::NewFlow;
 use super::ingress::Link;
-use super::listener::ListenerId;
+use super::listener::{Listener, ListenerId};
 use crate::base::{Counter, DropReason, FlowKey, Seq};
 use crate::tcp::{
     Env, FlowOptions, HalfOpen, Origin, Outgoing, Segment, TimeWait, TimeWaitVerdict, reset_for,
@@ -46,8 +46,9 @@ impl Engine {
             // Without room it stays half-open: the peer sends its ACK or text again.
             self.core.accepts(listener)?;
         }
-        let settings = self.core.listeners[usize::from(listener.0)].settings;
-        let opening = self.core.opening(key, self.core.origin(key, None));
+        let origin = self.core.origin(key, None);
+        let Listener { settings, ref listen, .. } = self.core.listeners[usize::from(listener.0)];
+        let opening = self.core.opening(key, origin, &listen.options);
         let mut env = env!(self.core, self.recv);
         let slot = self.core.half_open.at(index);
         let mut tcb = slot.half.to_tcb(&opening, settings, &env);
@@ -229,7 +230,7 @@ impl Engine {
         let slot = self.core.half_open.at(index);
         let (link, ListenerId(at)) = (slot.link(), slot.listener());
         let options = self.core.listeners[usize::from(at)].listen.options;
-        let opening = self.core.opening(key, origin);
+        let opening = self.core.opening(key, origin, &options);
         let out = slot.half.syn_ack(&opening, &options, &self.core.config.tcp);
         self.emit(&path(link, &options), key, &out, tx);
     }

@@ -93,6 +93,13 @@ impl TimeWaitTable {
         slot.key.is(slot.record.tag & IPV4 != 0, &self.wide, index, key)
     }
 
+    /// The tuples for which records stand, the oldest first; one that a RST ended stands for none.
+    pub fn keys(&self) -> impl Iterator<Item = FlowKey> + '_ {
+        let places = (0..self.used).map(|nth| self.wrap(self.head + nth));
+        let live = |&place: &u32| self.at(place).tag & LIVE != 0 && !self.at(place).is_reset();
+        places.filter(live).map(|place| self.key(place))
+    }
+
     /// How many records stand for a tuple.
     pub const fn len(&self) -> u32 {
         self.live

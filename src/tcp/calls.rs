@@ -10,7 +10,7 @@ use super::segment::Outgoing;
 use super::state::Input;
 use super::tcb::{Fin, Tcb};
 use super::timers::Timer;
-use super::{CloseReason, FlowInfo, State, TcpConfig};
+use super::{CloseReason, FlowInfo, SettingsId, State, TcpConfig};
 use crate::base::{Counter, Counters, Instant, Millis32};
 
 impl Tcb {
@@ -35,7 +35,7 @@ impl Tcb {
     /// Octets that [`Tcb::send`] would take, as far as the connection's own bound goes.
     pub fn send_room(&self, shared: &Shared) -> u32 {
         let limit = shared.settings.get(self.settings).send_limit;
-        if self.may_send() { limit - self.send_buf.len() } else { 0 }
+        if self.may_send() { limit.saturating_sub(self.send_buf.len()) } else { 0 }
     }
 
     /// Whether the user is to be told that there is room again; at most once for each short send.
@@ -185,6 +185,24 @@ impl Tcb {
             self.flags.set(Flags::FIN_TOLD);
         }
         told
+    }
+
+    /// Has other settings from now on; the TCB takes over the caller's use of `new`.
+    pub fn set_settings(&mut self, new: SettingsId, shared: &mut Shared) {
+        shared.settings.release(self.settings);
+        self.settings = new;
+        let settings = *shared.settings.get(new);
+        self.flags.put(Flags::NAGLE, settings.nagle);
+        self.flags.put(Flags::USER_TIMEOUT, settings.user_timeout.is_some());
+        if self.flags.any(Flags::READER_GONE) || !self.state.is_synchronized() || self.closed.is_some() {
+            // The idle timer belongs to FIN-WAIT-2, or begins with ESTABLISHED.
+            return;
+        }
+        self.keep_probes = 0;
+        match settings.keep_idle {
+            Some(idle) => self.set_timer_from(Timer::Idle, self.heard_at, idle.get()),
+            None => self.cancel(Timer::Idle),
+        }
     }
 
     /// Switches Nagle's algorithm.

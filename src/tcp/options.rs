@@ -49,6 +49,9 @@ pub struct FlowOptions {
     pub recv_buffer: u32,
     /// Most text queued and not yet acknowledged, octets.
     pub send_buffer: u32,
+    /// Largest segment to announce, and to send: octets of text and TCP options beyond twenty of header. `None`
+    /// leaves it to the path's MTU, which also bounds it.
+    pub mss: Option<u16>,
     /// Differentiated services code point, 0 to 63 (RFC 9293 MUST-48).
     pub dscp: u8,
     /// IPv4 time to live, IPv6 hop limit (RFC 9293 MUST-49).
@@ -70,6 +73,7 @@ impl Default for FlowOptions {
             linger: None,
             recv_buffer: 256 * 1024,
             send_buffer: 256 * 1024,
+            mss: None,
             dscp: 0,
             ttl: 64,
             vlan: None,
