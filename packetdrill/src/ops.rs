@@ -113,7 +113,7 @@ impl World {
     /// Tries a call; `None` while it has to wait.
     pub fn attempt(&mut self, op: &mut Op) -> Option<Outcome<Done>> {
         let tried = match op {
-            Op::Nothing => Ok(None),
+            Op::Nothing => Ok(Some(Done::default())),
             Op::Accept { fd } => self.try_accept(*fd),
             Op::Connect { fd } => self.try_connect(*fd),
             Op::Read { fd, want, peek, all, text } => self.try_read(*fd, *want, (*peek, *all), text),

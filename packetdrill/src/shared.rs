@@ -14,7 +14,7 @@ use crate::world::{Sent, World};
 /// blocking call may be about to begin.
 const READINGS: u64 = 64;
 /// How long nobody may call while a call waits before it is up to the call to move the clock: real time.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(2);
 
 thread_local! {
     /// When the call that this thread waited in was over, until it asks.
@@ -98,7 +98,7 @@ impl Shared {
                 self.changed.wait_timeout(guard, QUIET).unwrap_or_else(PoisonError::into_inner);
             guard = again;
             let Some(world) = guard.as_mut() else { continue };
-            if waited.timed_out() && world.calls == calls && !world.jump() {
+            if waited.timed_out() && world.calls == calls && !world.jump_to_result(id) {
                 eprintln!("ringroad-packetdrill: a call waits for what nothing will bring");
                 world.unpark(id);
                 return fail(libc::EINTR);

@@ -212,8 +212,7 @@ impl World {
 
     /// The next packet that leaves, when that is within what the flags allow.
     pub fn next_sent(&mut self) -> Option<Sent> {
-        let receive_s = self.flags.as_ref().map_or(1, |flags| flags.receive_s);
-        let until_us = self.now_us + receive_s * 1_000_000;
+        let until_us = self.now_us + self.receive_us();
         let mut turns = 0;
         while self.out.sent.is_empty() {
             let at_us = self.next_event_us().filter(|&at| at <= until_us)?;
@@ -232,10 +231,14 @@ impl World {
         self.set_now(self.now_us.max(until_us));
     }
 
-    /// Something must happen, as everybody waits: goes to the next event; `false` when there is none.
-    pub fn jump(&mut self) -> bool {
-        let Some(at_us) = self.next_event_us() else { return false };
-        self.step_to(at_us, &mut 0);
+    /// Everybody waits, so time passes until the call has its result; `false` when nothing will bring it.
+    pub fn jump_to_result(&mut self, id: u64) -> bool {
+        let until_us = self.now_us + self.receive_us();
+        let mut turns = 0;
+        while self.waiters.iter().any(|waiter| waiter.id == id && waiter.result.is_none()) {
+            let Some(at_us) = self.next_event_us().filter(|&at| at <= until_us) else { return false };
+            self.step_to(at_us, &mut turns);
+        }
         true
     }
 
@@ -247,6 +250,11 @@ impl World {
         let mut turn = Turn { table: &mut self.table, command: None::<fn(&mut Cx<'_>, &mut Table)> };
         self.engine.on_timers(Instant::from_micros(self.now_us), 256, &mut turn, &mut self.out);
         self.serve_waiters();
+    }
+
+    /// How long something is waited for, virtual time.
+    fn receive_us(&self) -> u64 {
+        self.flags.as_ref().map_or(1, |flags| flags.receive_s) * 1_000_000
     }
 
     const fn set_now(&mut self, now_us: u64) {
