@@ -3,6 +3,8 @@
 mod bystanders;
 mod crash;
 mod http;
+mod judge;
+mod judged;
 mod lab;
 mod load;
 mod path;

@@ -79,9 +79,18 @@ impl Program {
 
     /// The rest of the first line on stdout that begins with `prefix`.
     pub fn wait_for_line(&mut self, prefix: &str) -> String {
+        self.wait_for_line_of(|program| &program.out, prefix)
+    }
+
+    /// The rest of the first line on stderr that begins with `prefix`.
+    pub fn wait_for_err_line(&mut self, prefix: &str) -> String {
+        self.wait_for_line_of(|program| &program.err, prefix)
+    }
+
+    fn wait_for_line_of(&mut self, output: fn(&Self) -> &Capture, prefix: &str) -> String {
         let name = self.name.clone();
         wait_for(&format!("{prefix:?} from {name}"), || {
-            let text = self.out.text();
+            let text = output(self).text();
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
             let found = whole.lines().find_map(|line| line.strip_prefix(prefix));
             if found.is_none() {

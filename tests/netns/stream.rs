@@ -16,6 +16,7 @@ use super::program::PATIENCE;
 
 const OCTETS: usize = 100_000_000;
 const CHUNK: usize = 64 * 1024;
+const SEED: u64 = 42;
 
 /// Words that look random (xorshift64), the same for the same seed.
 pub struct Noise(u64);
@@ -37,6 +38,13 @@ impl Iterator for Noise {
     }
 }
 
+/// The whole stream that [`send_and_compare`] and [`exchange_with_a_kernel`] send.
+pub fn noise(octets: usize) -> Vec<u8> {
+    let mut noise: Vec<u8> = Noise::new(SEED).take(octets.div_ceil(8)).flat_map(u64::to_le_bytes).collect();
+    noise.truncate(octets);
+    noise
+}
+
 /// A stream of noise, an octet at a time or many.
 struct Stream {
     words: Noise,
@@ -47,7 +55,7 @@ struct Stream {
 
 impl Stream {
     fn new(octets: usize) -> Self {
-        Self { words: Noise::new(42), chunk: Vec::new(), at: 0, left: octets }
+        Self { words: Noise::new(SEED), chunk: Vec::new(), at: 0, left: octets }
     }
 
     /// The octets that come next, some of them at least; empty at the end.
@@ -172,30 +180,36 @@ impl App for Sender {
     }
 }
 
+/// Has ringroad send `octets` of noise to an echo of the client's kernel, and compare what comes back.
+///
+/// Ringroad is where the server's addresses are, so that it has one of each family to send from.
+pub fn exchange_with_a_kernel(net: &Net, address: &str, octets: usize) {
+    let bind = || TcpListener::bind(format!("{address}:0")).expect("an address of the lab");
+    let listener = net.at(End::Client, bind);
+    let to = listener.local_addr().expect("it is bound");
+    let echo = thread::spawn(move || echo_once(&listener));
+    let (done, ended) = mpsc::channel();
+    let config = RunConfig { connects: true, ..RunConfig::new(Lab::INTERFACE) };
+    let factory =
+        |_| Sender { to, sent: Stream::new(octets), expected: Stream::new(octets), done: done.clone() };
+    let on_ready = |ready: &Ready| {
+        let handle = ready.handle.clone();
+        thread::spawn(move || {
+            thread::sleep(PATIENCE);
+            handle.stop();
+        });
+    };
+    net.at(End::Server, || runtime::run(&config, factory, on_ready)).expect("it runs on the lab");
+    assert_eq!(ended.try_recv().expect("the connection ended"), (CloseReason::Finished, 0));
+    echo.join().expect("the echo saw nothing odd");
+}
+
 #[test]
 fn a_hundred_megabytes_come_back_from_a_kernel() {
     let Some(net) = Net::up("kecho") else { return };
     for address in CLIENT {
-        // Ringroad is where the server's addresses are, so that it has one of each family to send from.
-        let bind = || TcpListener::bind(format!("{address}:0")).expect("an address of the lab");
-        let listener = net.at(End::Client, bind);
-        let to = listener.local_addr().expect("it is bound");
         let before = net.kernel_counters(End::Client);
-        let echo = thread::spawn(move || echo_once(&listener));
-        let (done, ended) = mpsc::channel();
-        let config = RunConfig { connects: true, ..RunConfig::new(Lab::INTERFACE) };
-        let factory =
-            |_| Sender { to, sent: Stream::new(OCTETS), expected: Stream::new(OCTETS), done: done.clone() };
-        let on_ready = |ready: &Ready| {
-            let handle = ready.handle.clone();
-            thread::spawn(move || {
-                thread::sleep(PATIENCE);
-                handle.stop();
-            });
-        };
-        net.at(End::Server, || runtime::run(&config, factory, on_ready)).expect("it runs on the lab");
-        assert_eq!(ended.try_recv().expect("the connection ended"), (CloseReason::Finished, 0));
-        echo.join().expect("the echo saw nothing odd");
+        exchange_with_a_kernel(&net, address, OCTETS);
         assert_kernel_content(&net, End::Client, &before);
     }
 }
