@@ -247,37 +247,26 @@ impl FlowTable {
 
     #[inline(always)]
     fn position(&self, hash: u64, value: u32) -> Option<Position> {
-        let at = self.search(hash, |found| found == value)?;
-        (self.bucket(at.bucket).tags[at.lane] == tag_of(hash)).then_some(at)
-    }
-
-    #[inline(always)]
-    fn search(&self, hash: u64, mut eq: impl FnMut(u32) -> bool) -> Option<Position> {
         let (home, tag) = (self.home(hash), tag_of(hash));
         let bucket = self.bucket(home);
-        if let Some(lane) = bucket.search(tag, &mut eq) {
-            return Some(Position { bucket: home, lane, distance: 0 });
-        }
-        if bucket.passed == 0 { None } else { self.search_beyond(home, tag, eq) }
+        let at = match bucket.search(tag, |found| found == value) {
+            Some(lane) => Position { bucket: home, lane, distance: 0 },
+            None if bucket.passed == 0 => return None,
+            None => self.position_beyond(home, tag, value)?,
+        };
+        (self.bucket(at.bucket).tags[at.lane] == tag).then_some(at)
+    }
+
+    #[cold]
+    fn position_beyond(&self, home: usize, tag: u8, value: u32) -> Option<Position> {
+        let mut positions = (0..).map_while(|nth| self.nth_beyond(home, tag, nth));
+        positions.find(|at| self.bucket(at.bucket).values[at.lane] == value)
     }
 
     #[cold]
     fn nth_candidate_beyond(&self, hash: u64, nth: u32) -> Option<u32> {
         let at = self.nth_beyond(self.home(hash), tag_of(hash), nth)?;
         Some(self.bucket(at.bucket).values[at.lane])
-    }
-
-    #[cold]
-    fn search_beyond(&self, home: usize, tag: u8, mut eq: impl FnMut(u32) -> bool) -> Option<Position> {
-        // Asked one by one, so that what `eq` refers to stays in registers.
-        let mut nth = 0;
-        while let Some(at) = self.nth_beyond(home, tag, nth) {
-            if eq(self.bucket(at.bucket).values[at.lane]) {
-                return Some(at);
-            }
-            nth += 1;
-        }
-        None
     }
 
     /// Where the value with this tag is that a search meets `nth` in the buckets after `home`.
