@@ -1,6 +1,8 @@
 //! The same calls on Linux's TCP and on ringroad, in all four pairings: what the applications see must be the same,
 //! or a difference that is known and explained. Needs root.
 
+mod in_lab;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -10,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use in_lab::in_lab;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use ringroad::base::FlowId;
-use ringroad::cli::lab::{End, Lab, LabConfig};
+use ringroad::cli::lab::{End, Lab};
 use ringroad::runtime::{Handle, Idle, RunConfig, run};
 use ringroad::stack::{App, Connect, Cx, Flow, Listen};
 use ringroad::tcp::{CloseReason, FlowOptions};
@@ -483,18 +486,7 @@ fn differences(
 
 #[test]
 fn applications_see_the_same_of_either_stack() {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "the namespace tests need root, and CI must run them");
-        println!("skipped: needs root");
-        return;
-    }
-    let name = format!("test-differential-{}", std::process::id());
-    let lab = Lab::up(&LabConfig { name: Some(name.clone()), queues: 1, mtu: 1500 }).expect("a new lab");
-    let result = thread::scope(|scope| scope.spawn(|| compare(&lab)).join());
-    Lab::down(Some(&name)).expect("the lab is up");
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    in_lab("differential", compare);
 }
 
 const EXPLAINED: &str = "explained, ";

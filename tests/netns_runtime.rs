@@ -1,5 +1,7 @@
 //! The runtime at one end of a lab, and the kernel's TCP at the other. Needs root.
 
+mod in_lab;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
@@ -9,30 +11,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use in_lab::in_lab;
 use nix::sys::socket::{Backlog, listen};
-use ringroad::cli::lab::{End, Lab, LabConfig};
+use ringroad::cli::lab::{End, Lab};
 use ringroad::runtime::{Handle, RunConfig, netlink, run};
 use ringroad::stack::{App, Connect, Cx, Flow, Listen};
 use ringroad::tcp::{CloseReason, FlowOptions};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Runs `test` on a new lab, if it may; on CI it must.
-fn in_lab(name: &str, test: impl FnOnce(&Lab) + Send) {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "the namespace tests need root, and CI must run them");
-        println!("skipped: needs root");
-        return;
-    }
-    let name = format!("test-{name}-{}", std::process::id());
-    let lab = Lab::up(&LabConfig { name: Some(name.clone()), queues: 1, mtu: 1500 }).expect("a new lab");
-    let result = thread::scope(|scope| scope.spawn(|| test(&lab)).join());
-    Lab::down(Some(&name)).expect("the lab is up");
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 /// Sends back what comes.
 struct Echo;
