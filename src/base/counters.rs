@@ -49,6 +49,12 @@ named_indices! {
         RetransmitTimeouts => "retransmit_timeouts",
         /// Losses found by duplicate acknowledgments.
         FastRetransmits => "fast_retransmits",
+        /// Segments sent to find out whether the last ones arrived.
+        TailLossProbes => "tail_loss_probes",
+        /// Repairs of losses that turned out to be none.
+        SpuriousRecoveries => "spurious_recoveries",
+        /// D-SACKs received.
+        DuplicatesReported => "duplicates_reported",
         /// Duplicate acknowledgments received.
         DuplicateAcks => "duplicate_acks",
         /// Segments that arrived out of order and were kept.

@@ -206,6 +206,12 @@ impl Micros32 {
         Self(self.0.wrapping_add(us))
     }
 
+    /// Microseconds from `earlier` to `self`, which came less than 71 minutes later.
+    #[inline]
+    pub const fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
     /// Microseconds from `self` to `now`, which came less than 71 minutes later.
     #[inline]
     pub fn elapsed(self, now: impl Reading) -> u32 {

@@ -207,6 +207,7 @@ impl Engine {
         let mut queued = 0;
         for (index, slot) in self.core.flows.iter() {
             slot.tcb.check_invariants();
+            slot.tcb.check_board(&self.core.shared);
             let key = self.core.flows.key(index);
             assert_eq!(self.core.find(&key, self.core.hash.flow(&key)), Some(Found::Flow(index)));
             let is_queued = slot.is(Mark::Queued);

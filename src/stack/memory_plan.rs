@@ -27,7 +27,7 @@ pub struct PlanItem {
 /// as the system gives out zeroed memory only when it is touched, which Linux does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    items: [PlanItem; 12],
+    items: [PlanItem; 13],
 }
 
 impl MemoryPlan {
@@ -51,6 +51,11 @@ impl MemoryPlan {
             item("chunks of receive buffers", recv, recv as u64 * chunk),
             item("reassembly queues", limits.reassembly_max, RecvPools::queue_octets(limits.reassembly_max)),
             item("records of busy connections", limits.busy_max, Shared::record_octets(limits.busy_max)),
+            item(
+                "runs of octets in flight",
+                Shared::runs(limits.busy_max),
+                Shared::run_octets(limits.busy_max),
+            ),
             item("sets of options", limits.options_max as u32, SettingsTable::octets(limits.options_max)),
         ];
         Self { items }

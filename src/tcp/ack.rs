@@ -45,8 +45,16 @@ impl Tcb {
             if self.snd.fin == Fin::Sent && self.snd.una == self.snd.nxt {
                 self.fin_acked(env);
             }
-        } else if self.is_duplicate(seg) {
-            self.duplicate(env);
+        } else {
+            let duplicate = self.is_duplicate(seg);
+            env.counters.add_n(Counter::DuplicateAcks, duplicate.into());
+            if !self.flags.any(Flags::SACK) {
+                if duplicate {
+                    self.duplicate(env);
+                }
+            } else if seg.ack == self.snd.una && (self.flags.any(Flags::BOARD) || seg.has_more_options()) {
+                self.hear(seg, seg.ack, env);
+            }
         }
         self.update_window(seg, env);
         if self.snd.wnd > 0 {
@@ -104,31 +112,48 @@ impl Tcb {
         self.flags.clear(Flags::FORCE | Flags::REPAIR);
         self.progress_at = Millis32::ceil(env.now);
 
-        let mss = u32::from(self.snd.mss);
-        let recovering =
-            self.flags.any(Flags::ATTACHED) && self.progress_in_recovery(seg.ack, acked, freed, env.shared);
-        if !recovering {
-            let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
-            self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
-        }
         // RFC 6298 (5.2) and (5.3).
         if self.snd.flight() == 0 {
             self.cancel(Timer::Retransmit);
         } else {
             self.start_retransmit_timer(env);
         }
+        let mss = u32::from(self.snd.mss);
+        let recovering = (self.flags.any(Flags::ATTACHED) || seg.has_more_options())
+            && self.progress_in_recovery(seg, (acked, freed), env);
+        if !recovering {
+            let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
+            self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
+        }
     }
 
-    /// Whether a loss was being repaired when `acked` octets up to `ack` were acknowledged, and with them the
-    /// send queue moved by `freed` octets of chunks.
-    fn progress_in_recovery(&mut self, ack: Seq, acked: u32, freed: u32, shared: &mut Shared) -> bool {
+    /// Whether a loss is being repaired: SEG.ACK acknowledged `acked` octets, and the send queue moved by `freed`
+    /// octets of chunks.
+    fn progress_in_recovery(
+        &mut self,
+        seg: &Segment<'_>,
+        (acked, freed): (u32, u32),
+        env: &mut Env<'_>,
+    ) -> bool {
+        if let Some(cold) = self.cold_mut(env.shared) {
+            cold.cursors.drop_front(freed);
+        }
+        let recovering = if self.flags.any(Flags::SACK) {
+            self.hear(seg, seg.ack - acked, env)
+        } else {
+            self.repair_by_counting(seg.ack, acked, env.shared)
+        };
+        self.detach_idle(env.shared);
+        recovering
+    }
+
+    /// Without SACK: whether duplicate acknowledgments had shown a loss that is being repaired.
+    fn repair_by_counting(&mut self, ack: Seq, acked: u32, shared: &mut Shared) -> bool {
         let mss = u32::from(self.snd.mss);
         let Some(cold) = self.cold_mut(shared) else { return false };
-        cold.cursors.drop_front(freed);
         let recovering = cold.recovery.is_active();
         let repair = cold.recovery.on_progress(ack, acked, mss) == Repair::Retransmit;
         self.flags.put(Flags::REPAIR, repair);
-        self.detach_idle(shared);
         recovering
     }
 
@@ -143,7 +168,6 @@ impl Tcb {
     }
 
     fn duplicate(&mut self, env: &mut Env<'_>) {
-        env.counters.add(Counter::DuplicateAcks);
         let (mss, una, nxt) = (u32::from(self.snd.mss), self.snd.una, self.snd.nxt);
         // Where no record is left to count them in, the retransmission timer repairs what is lost.
         let Some(cold) = self.attach(env.shared) else { return };

@@ -350,7 +350,7 @@ impl Tcb {
     /// next SYN has nothing in its way. That one need not wait for the timeout of a lost one, once.
     fn refuse(&mut self, reason: DropReason, seg: &Segment<'_>, env: &Env<'_>) -> Stop {
         if self.timeouts == 0 && !seg.has(Control::RST) {
-            self.hasten_retransmit_timer(Self::SYN_AGAIN_US, env.now);
+            self.hasten_retransmit_timer(Self::SYN_AGAIN_US, env.now, Flags::default());
         }
         Stop::Refused(reason, self.ack_of_old(seg, env).or_else(|| reset_for(seg)))
     }

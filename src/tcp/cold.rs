@@ -3,8 +3,10 @@
 
 use super::chunks::ChunkPool;
 use super::flags::Flags;
+use super::loss::Loss;
 use super::recovery::Recovery;
 use super::recv_buf::{RecvBuf, RecvPools};
+use super::scoreboard::SentPool;
 use super::send_buf::SendCursors;
 use super::settings::SettingsTable;
 use super::tcb::Tcb;
@@ -17,18 +19,33 @@ pub struct Shared {
     pub settings: SettingsTable,
     /// The records of those that need one now.
     pub cold: Slab<TcbCold>,
+    /// What became of octets in flight, of those that have scoreboards.
+    pub sent: SentPool,
 }
 
 impl Shared {
     /// At most `settings` different settings, and `cold` connections at a time that need a [`TcbCold`]; the
     /// only allocation there is.
     pub fn new(settings: u16, cold: u32) -> Self {
-        Self { settings: SettingsTable::new(settings), cold: Slab::with_capacity(cold) }
+        let sent = SentPool::with_capacity(Self::runs(cold));
+        Self { settings: SettingsTable::new(settings), cold: Slab::with_capacity(cold), sent }
     }
 
     /// Octets of as many records.
     pub const fn record_octets(cold: u32) -> u64 {
         Slab::<TcbCold>::octets(cold)
+    }
+
+    /// How many runs there are for the scoreboards of so many connections.
+    pub const fn runs(cold: u32) -> u32 {
+        /// Of those that have much in flight few lose much of it at the same time.
+        const EACH: u32 = 8;
+        cold.saturating_mul(EACH).saturating_add(1 << 12)
+    }
+
+    /// Octets of those.
+    pub const fn run_octets(cold: u32) -> u64 {
+        SentPool::octets(Self::runs(cold))
     }
 }
 
@@ -37,7 +54,9 @@ impl Shared {
 pub struct TcbCold {
     /// Text that the user has not read, and text out of order.
     pub(super) recv_buf: RecvBuf,
-    /// Losses by duplicate acknowledgments.
+    /// Losses, where SACK was agreed.
+    pub(super) loss: Loss,
+    /// Losses by duplicate acknowledgments, where it was not.
     pub(super) recovery: Recovery,
     /// Where in a long send queue the last segments began.
     pub(super) cursors: SendCursors,
@@ -51,7 +70,7 @@ pub struct TcbCold {
     pub(super) offered: u32,
 }
 
-const _: () = assert!(size_of::<TcbCold>() <= 96);
+const _: () = assert!(size_of::<TcbCold>() <= 256);
 
 impl Slot for TcbCold {
     fn set_next_free(&mut self, next: u32) {
@@ -107,6 +126,7 @@ impl Tcb {
         let idle = !self.flags.any(Flags::UNREAD | Flags::GAPS)
             && send_queue
             && cold.recovery.is_idle()
+            && cold.loss.is_idle()
             && cold.urgent.is_none()
             && cold.fin.is_none()
             && cold.offered == 0;
@@ -146,6 +166,7 @@ impl Tcb {
         self.send_buf.clear(send);
         if let Some(cold) = self.cold_mut(shared) {
             cold.recv_buf.clear(recv);
+            self.close_board(shared);
             self.detach(shared);
         }
         shared.settings.release(self.settings);

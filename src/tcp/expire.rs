@@ -27,7 +27,13 @@ impl Tcb {
             self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         }
         if self.take_due(Timer::Retransmit, env.now) {
-            expired.report = self.on_retransmit_timer(env);
+            if self.flags.any(Flags::REORDERING) {
+                self.on_reordering_timer(env);
+            } else if self.flags.any(Flags::PROBING) {
+                self.on_probe_timer(env);
+            } else {
+                expired.report = self.on_retransmit_timer(env);
+            }
         }
         if self.take_due(Timer::Idle, env.now) {
             self.on_idle_timer(env);
@@ -60,14 +66,17 @@ impl Tcb {
             return None;
         }
         let first = self.timeouts == 0;
+        let before = self.congestion;
         self.congestion.on_timeout(self.snd.flight(), u32::from(self.snd.mss), first);
-        let nxt = self.snd.nxt;
-        if let Some(cold) = self.attach(env.shared) {
-            cold.recovery.on_timeout(nxt);
-        }
         self.back_off(env);
-        self.flags.clear(Flags::REPAIR);
-        self.snd.cursor = self.snd.una;
+        self.flags.clear(Flags::REPAIR | Flags::TAIL_PROBE);
+        if !self.lose_all(before, env) {
+            let nxt = self.snd.nxt;
+            if let Some(cold) = self.attach(env.shared) {
+                cold.recovery.on_timeout(nxt);
+            }
+            self.snd.cursor = self.snd.una;
+        }
         // RFC 6298 (5.6); and the segment may have to wait for a frame, so not only when it leaves.
         self.start_retransmit_timer(env);
         self.report_r1(env)

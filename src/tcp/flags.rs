@@ -56,6 +56,15 @@ impl Flags {
     /// the old incarnation's SND.NXT, RCV.NXT and latest TSval.
     pub const FOLLOWS: Self = Self(1 << 24);
 
+    /// What is in flight is on the scoreboard of its `TcbCold`.
+    pub const BOARD: Self = Self(1 << 25);
+    /// The retransmission timer waits for reordered segments (RFC 8985 §6.2).
+    pub const REORDERING: Self = Self(1 << 26);
+    /// The retransmission timer is that of a tail loss probe (RFC 8985 §7.2).
+    pub const PROBING: Self = Self(1 << 27);
+    /// A tail loss probe is to be sent.
+    pub const TAIL_PROBE: Self = Self(1 << 28);
+
     /// Whether any of `these` holds.
     #[inline]
     pub const fn any(self, these: Self) -> bool {

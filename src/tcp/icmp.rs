@@ -63,13 +63,13 @@ impl Tcb {
                 Some(Report::SoftError { icmp_type, code })
             }
             IcmpMeaning::TooBig { mss } => {
-                self.shrink_segments(mss);
+                self.shrink_segments(mss, env);
                 None
             }
         })
     }
 
-    fn shrink_segments(&mut self, mss: u16) {
+    fn shrink_segments(&mut self, mss: u16, env: &mut Env<'_>) {
         if self.state == State::SynSent {
             // A SYN fits every path, and SMSS begins anew with its answer.
             return;
@@ -79,8 +79,10 @@ impl Tcb {
         if mss < self.snd.mss {
             self.snd.mss = mss;
             // RFC 1191 §6.4: what was too big is sent again at once, and it was not congestion.
-            self.snd.cursor = self.snd.una;
             self.flags.clear(Flags::TIMED);
+            if !self.resend_all(env) {
+                self.snd.cursor = self.snd.una;
+            }
         }
     }
 }

@@ -7,7 +7,8 @@
 //! | §3.4.1 initial sequence numbers (RFC 6528), timestamp offsets | `isn` |
 //! | §3.5 passive open | `half_open` |
 //! | §3.6, §3.10.7.4 TIME-WAIT (RFC 6191) | `time_wait` |
-//! | §3.8.1 retransmission (RFC 6298, 6582) | `rtt`, `recovery`, `expire` |
+//! | §3.8.1 retransmission (RFC 6298) | `rtt`, `expire` |
+//! | losses with SACK (RFC 6675, 8985, 6937), without (RFC 6582) | `loss`, `scoreboard`, `rack`, `prr`; `recovery` |
 //! | §3.8.2 congestion control (RFC 5681) | `congestion` |
 //! | §3.8.6 window, Nagle, probes | `output`, `expire` |
 //! | §3.9.2.2 ICMP | `icmp` |
@@ -31,13 +32,17 @@ mod flags;
 mod half_open;
 mod icmp;
 mod isn;
+mod loss;
 mod options;
 mod output;
 mod predicted;
+mod prr;
+mod rack;
 mod reassembly;
 mod recovery;
 mod recv_buf;
 mod rtt;
+mod scoreboard;
 mod segment;
 mod send_buf;
 mod settings;

@@ -18,7 +18,7 @@ impl Tcb {
     /// answer is no; a yes may turn out to be nothing, where a window or Nagle holds text back.
     #[inline]
     pub fn may_have_output(&self) -> bool {
-        let due = Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE;
+        let due = Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE | Flags::TAIL_PROBE;
         if self.rcv.acks_owed > 0 || self.flags.any(due) || self.closed.is_some() {
             return true;
         }
@@ -41,7 +41,7 @@ impl Tcb {
             // With text it would not count as a duplicate (RFC 5681 §2), and the peer waits for three.
             return self.poll_ack(env);
         }
-        if self.flags.any(Flags::REPAIR)
+        if self.flags.any(Flags::REPAIR | Flags::TAIL_PROBE)
             && let Some(out) = self.poll_repair(env)
         {
             return Some(out);
@@ -60,7 +60,7 @@ impl Tcb {
     /// out of order, lost or probed for.
     #[inline(always)]
     pub fn is_steady(&self) -> bool {
-        let unusual = Flags::GAPS | Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE;
+        let unusual = Flags::GAPS | Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE | Flags::TAIL_PROBE;
         self.closed.is_none() && self.state.is_synchronized() && !self.flags.any(unusual)
     }
 
@@ -120,9 +120,15 @@ impl Tcb {
         }
     }
 
-    /// The segment at SND.UNA once more, whatever the windows say (RFC 5681 §3.2).
+    /// What is lost once more; without SACK that is the segment at SND.UNA, whatever the windows say (RFC 5681 §3.2).
     #[cold]
     fn poll_repair(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if self.flags.any(Flags::TAIL_PROBE) {
+            return self.poll_tail_probe(env);
+        }
+        if self.flags.any(Flags::BOARD) {
+            return self.poll_lost(env);
+        }
         self.flags.clear(Flags::REPAIR);
         let sent = self.snd.nxt.since(self.snd.una);
         let len = self.send_buf.len().min(sent).min(u32::from(self.snd.mss));
@@ -170,6 +176,10 @@ impl Tcb {
     /// Octets that the peer's window and the congestion window leave from `cursor` on.
     #[inline(always)]
     fn room_at(&self, cursor: Seq, shared: &Shared) -> u32 {
+        if self.flags.any(Flags::BOARD) && cursor == self.snd.nxt {
+            let offered = self.snd.wnd.saturating_sub(cursor.since(self.snd.una));
+            return offered.min(self.room_for_new(shared));
+        }
         let inflation = self.cold(shared).map_or(0, |cold| cold.recovery.inflation());
         let cwnd = self.congestion.cwnd().saturating_add(inflation);
         self.snd.wnd.min(cwnd).saturating_sub(cursor.since(self.snd.una))
@@ -206,7 +216,7 @@ impl Tcb {
 
     /// Makes the segment of `len` octets at `seq`, and all the bookkeeping of having sent it.
     #[inline(always)]
-    fn send_at(&mut self, seq: Seq, len: u32, fin: bool, env: &mut Env<'_>) -> Outgoing {
+    pub(super) fn send_at(&mut self, seq: Seq, len: u32, fin: bool, env: &mut Env<'_>) -> Outgoing {
         let text_offset = seq.since(self.snd.una);
         let after = seq + len + u32::from(fin);
         let again = seq.before(self.snd.nxt);
@@ -225,16 +235,20 @@ impl Tcb {
             }
             env.counters.add_n(Counter::TextOut, u64::from(len));
         }
+        if self.flags.any(Flags::BOARD) {
+            self.note_sent(seq, after, env);
+        }
         if seq == self.snd.cursor {
             self.snd.cursor = after;
         }
+        let only = self.snd.flight() <= u32::from(self.snd.mss);
         self.snd.nxt = self.snd.nxt.later(after);
         if fin {
             self.snd.fin = Fin::Sent;
         }
         self.sent_at = now;
-        // RFC 6298 (5.1).
-        if !self.is_set(Timer::Retransmit) {
+        // RFC 6298 (5.1); and from the second segment on there may be a probe (RFC 8985 §7.2).
+        if !self.is_set(Timer::Retransmit) || (only && self.snd.flight() > u32::from(self.snd.mss)) {
             self.start_retransmit_timer(env);
         }
         let mut ctl = Control::ACK;
@@ -367,6 +381,17 @@ impl Tcb {
     /// (Re)starts the timer: RTO, or for a closed window RTO backed off by the probes so far.
     #[inline(always)]
     pub(super) fn start_retransmit_timer(&mut self, env: &Env<'_>) {
+        self.start_timeout(env);
+        if self.snd.flight() > u32::from(self.snd.mss)
+            && let Some(us) = self.probe_timeout(env.shared)
+        {
+            self.hasten_retransmit_timer(us, env.now, Flags::PROBING);
+        }
+    }
+
+    /// The same, and never for a tail loss probe.
+    #[inline(always)]
+    pub(super) fn start_timeout(&mut self, env: &Env<'_>) {
         let mut us = self.rtt.rto_us().min(PERSIST_MAX_US);
         if self.probes > 0 {
             let backed_off = u64::from(us) << self.probes.min(16);

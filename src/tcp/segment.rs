@@ -42,6 +42,12 @@ impl Segment<'_> {
         self.text.len() as u32
     }
 
+    /// Whether it has options beside timestamps in their usual layout.
+    #[inline(always)]
+    pub const fn has_more_options(&self) -> bool {
+        self.options.len() != if self.stamps.is_some() { Timestamps::ALIGNED_LEN } else { 0 }
+    }
+
     /// Whether any of these control bits is set.
     pub const fn has(&self, bits: Control) -> bool {
         self.ctl.intersects(bits)

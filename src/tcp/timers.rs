@@ -65,13 +65,17 @@ impl Tcb {
     #[inline]
     pub(super) fn set_retransmit_timer(&mut self, us: u32, now: impl Reading) {
         self.fast_timers.retransmit = Micros32::ceil(now).plus(us);
+        self.flags.clear(Flags::REORDERING | Flags::PROBING);
         self.flags.set(Flags::RETRANSMIT_SET);
     }
 
-    /// Moves the retransmission timer, if it is set, to `us` microseconds from now, unless it is earlier.
-    pub(super) fn hasten_retransmit_timer(&mut self, us: u32, now: impl Reading) {
+    /// Moves the retransmission timer, if it is set, to `us` microseconds from now, where it is for what `kind` says,
+    /// unless it is earlier.
+    #[inline]
+    pub(super) fn hasten_retransmit_timer(&mut self, us: u32, now: impl Reading, kind: Flags) {
         if self.is_set(Timer::Retransmit) && self.fast_timers.retransmit.ahead(now) > us {
             self.set_retransmit_timer(us, now);
+            self.flags.set(kind);
         }
     }
 
@@ -176,9 +180,9 @@ mod tests {
         assert_eq!(tcb.deadline(now), Instant::from_millis(16));
         tcb.set_retransmit_timer(3_000, now);
         assert_eq!(tcb.deadline(now), Instant::from_millis(10));
-        tcb.hasten_retransmit_timer(4_000, now);
+        tcb.hasten_retransmit_timer(4_000, now, Flags::default());
         assert_eq!(tcb.deadline(now), Instant::from_millis(10), "never later");
-        tcb.hasten_retransmit_timer(2_000, now);
+        tcb.hasten_retransmit_timer(2_000, now, Flags::default());
         assert_eq!(tcb.deadline(now), Instant::from_millis(9));
         tcb.set_timer(Timer::App, Duration::from_millis(20), now);
         tcb.cancel_protocol_timers();

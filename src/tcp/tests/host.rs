@@ -249,6 +249,7 @@ impl Host {
         }
         self.user_reads();
         self.tcb.check_invariants();
+        self.tcb.check_board(&self.lent.shared);
     }
 
     /// The user reads what is kept, up to its appetite, and is told of the FIN behind it.
@@ -279,6 +280,7 @@ impl Host {
         for _ in 0..10_000 {
             let Some(out) = self.tcb.poll_segment(&mut self.lent.env()) else {
                 self.tcb.check_invariants();
+                self.tcb.check_board(&self.lent.shared);
                 self.tcb.check_drained();
                 return;
             };
@@ -361,6 +363,7 @@ impl Host {
         let expired = self.tcb.on_timers(&mut self.lent.env());
         self.reports.extend(expired.report);
         self.tcb.check_invariants();
+        self.tcb.check_board(&self.lent.shared);
         self.drain();
         u64::try_from(took.as_millis()).expect("not that long")
     }

@@ -1,0 +1,491 @@
+//! Repair where SACK was agreed: scoreboard, RACK, tail loss probes and PRR put together (RFC 6675, 8985, 6937), and
+//! taking back what was not needed (RFC 4015).
+#![forbid(unsafe_code)]
+
+use super::arrives::stamp_before;
+use super::cold::Shared;
+use super::congestion::{Congestion, CongestionControl};
+use super::flags::Flags;
+use super::prr::Prr;
+use super::rack::{Path, Rack};
+use super::scoreboard::{Run, Scoreboard, SentPool};
+use super::segment::{Outgoing, Segment};
+use super::tcb::{Env, Fin, Tcb};
+use crate::base::{Counter, Micros32, Seq};
+use crate::wire::{SackBlocks, TcpOptions};
+
+/// What is being done about losses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing.
+    #[default]
+    Open,
+    /// Fast recovery: the congestion window was reduced.
+    Recovery,
+    /// The retransmission timer expired, and what was in flight then is not acknowledged yet.
+    AfterTimeout,
+}
+
+/// A tail loss probe that was sent (RFC 8985 §7).
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// TLP.end_seq.
+    end: Seq,
+    /// TLP.is_retrans.
+    again: bool,
+}
+
+/// What to go back to when a repair turns out not to have been needed.
+#[derive(Clone, Copy, Debug)]
+struct Undo {
+    congestion: Congestion,
+    /// SND.UNA when the repair began.
+    una: Seq,
+    /// Segments sent again that no D-SACK has reported as duplicates.
+    again: u16,
+    /// TSval of the first of them.
+    stamp: Option<u32>,
+}
+
+/// What one connection remembers of losses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loss {
+    board: Scoreboard,
+    rack: Rack,
+    prr: Prr,
+    /// SND.NXT when the repair began (RFC 6675 RecoveryPoint); meaningful unless `Open`.
+    recover: Seq,
+    phase: Phase,
+    /// Segments that brought news in SACK blocks since SND.UNA moved.
+    sackers: u8,
+    probe: Option<Probe>,
+    undo: Option<Undo>,
+}
+
+impl Loss {
+    /// Whether it remembers nothing that matters once nothing is in flight.
+    pub const fn is_idle(&self) -> bool {
+        self.board.is_empty() && matches!(self.phase, Phase::Open) && self.probe.is_none()
+    }
+
+    /// Octets of `flight` that are in the network, as far as is known: RFC 6675's pipe.
+    const fn pipe(&self, flight: u32) -> u32 {
+        flight.saturating_sub(self.board.sacked() + self.board.lost())
+    }
+
+    /// Octets that may be in the network.
+    const fn window(&self, cwnd: u32) -> u32 {
+        match self.phase {
+            Phase::Recovery => self.prr.window(),
+            Phase::Open | Phase::AfterTimeout => cwnd,
+        }
+    }
+
+    /// Whether octets beyond a hole tell that it is one (RFC 6675 §4, DupThresh).
+    fn is_sure(&self, mss: u32) -> bool {
+        self.phase != Phase::Open || self.sackers >= 3 || self.board.sacked() > 2 * mss
+    }
+}
+
+/// What the SACK blocks of a segment say, in the order of sequence numbers.
+struct Report {
+    blocks: SackBlocks,
+    /// What the peer received twice (RFC 2883 §4).
+    duplicate: Option<(Seq, Seq)>,
+}
+
+impl Tcb {
+    /// Its losses, and the pool that all share.
+    fn loss<'a>(&self, shared: &'a mut Shared) -> Option<(&'a mut Loss, &'a mut SentPool)> {
+        if !self.flags.any(Flags::ATTACHED) {
+            return None;
+        }
+        shared.cold.at_mut(self.cold).map(|cold| (&mut cold.loss, &mut shared.sent))
+    }
+
+    /// Makes sure that what is in flight is on the scoreboard; false where there is no room for it.
+    ///
+    /// Until something is known to be lost, or to have overtaken something, one run is as good as many: numbers are
+    /// in the order of time.
+    fn start_board(&mut self, env: &mut Env<'_>) -> bool {
+        if self.flags.any(Flags::BOARD) {
+            return true;
+        }
+        let at = if self.flags.any(Flags::TIMED) { self.timed_at } else { Micros32::floor(env.now) };
+        let nxt = self.snd.nxt;
+        if self.snd.flight() == 0 || self.attach(env.shared).is_none() {
+            return false;
+        }
+        let Some((loss, pool)) = self.loss(env.shared) else { return false };
+        loss.rack.restart();
+        let started = loss.board.sent(pool, nxt, at, 0);
+        self.flags.put(Flags::BOARD, started);
+        started
+    }
+
+    /// The scoreboard is not needed any more, or not yet.
+    pub(super) fn close_board(&mut self, shared: &mut Shared) {
+        if let Some((loss, pool)) = self.loss(shared) {
+            loss.board.clear(pool);
+        }
+        self.flags.clear(Flags::BOARD);
+    }
+
+    /// Octets `seq..after` leave now; SND.NXT is still what it was.
+    #[inline(never)]
+    pub(super) fn note_sent(&mut self, seq: Seq, after: Seq, env: &mut Env<'_>) {
+        let (una, nxt, now) = (self.snd.una, self.snd.nxt, Micros32::floor(env.now));
+        let stamp = self.stamps(env.now).map(|stamps| stamps.val);
+        let grain = self.rtt.srtt_us() / 32;
+        let Some((loss, pool)) = self.loss(env.shared) else { return };
+        if seq.before(nxt) {
+            let end = if after.before(nxt) { after } else { nxt };
+            loss.board.sent_again(pool, una, (seq, end), now);
+            if let Some(undo) = &mut loss.undo {
+                undo.again = undo.again.saturating_add(1);
+                undo.stamp = undo.stamp.or(stamp);
+            }
+        }
+        if nxt.before(after) {
+            loss.board.sent(pool, after, now, grain);
+        }
+        loss.prr.sent(after.since(seq));
+    }
+
+    /// What SEG.ACK, which moved SND.UNA on from `before` or not, and the SACK blocks say of what was sent. Returns
+    /// whether the congestion window is in the hands of a recovery.
+    #[inline(never)]
+    pub(super) fn hear(&mut self, seg: &Segment<'_>, before: Seq, env: &mut Env<'_>) -> bool {
+        let report = self.report(seg);
+        let news = report.duplicate.is_some() || !report.blocks.as_slice().is_empty();
+        if !self.flags.any(Flags::BOARD) && !(news && self.start_board(env)) {
+            // A D-SACK may come when all is acknowledged.
+            self.hear_duplicate(&report, env);
+            self.end_if_recovered(env);
+            return false;
+        }
+        let delivered = self.mark_delivered(seg, before, &report, env);
+        self.hear_duplicate(&report, env);
+        self.judge_probe(seg, before, &report, env);
+        self.undo_if_early(seg, before, env);
+        self.end_if_recovered(env);
+        let waits = self.find_losses(delivered, before, env);
+        self.await_reordering(waits, env);
+        self.close_plain_board(env.shared);
+        self.loss(env.shared).is_some_and(|(loss, _)| loss.phase == Phase::Recovery)
+    }
+
+    /// RFC 2018 and RFC 2883 §4: which blocks are about octets in flight, and whether the first is a D-SACK.
+    fn report(&self, seg: &Segment<'_>) -> Report {
+        let heard = TcpOptions::parse(seg.options).sack;
+        let heard = heard.as_slice();
+        let (una, flight) = (self.snd.una, self.snd.flight());
+        let mut report = Report { blocks: SackBlocks::default(), duplicate: None };
+        if let &[first, ref rest @ ..] = heard {
+            let within = |outer: &(Seq, Seq)| outer.0.at_or_before(first.0) && first.1.at_or_before(outer.1);
+            let old = first.1.at_or_before(seg.ack) && una.since(first.0) <= self.snd.max_wnd;
+            if first.0.before(first.1) && (old || rest.first().is_some_and(within)) {
+                report.duplicate = Some(first);
+            }
+        }
+        for &(left, right) in heard {
+            let (from, to) = (left.since(una), right.since(una));
+            if from < to && to <= flight {
+                report.blocks.push(left, right);
+            }
+        }
+        let SackBlocks { blocks, len } = &mut report.blocks;
+        blocks[..usize::from(*len)].sort_unstable_by_key(|&(left, _)| left.since(una));
+        report
+    }
+
+    /// Tells the scoreboard and RACK what has arrived; returns how many octets that are.
+    fn mark_delivered(&mut self, seg: &Segment<'_>, before: Seq, report: &Report, env: &mut Env<'_>) -> u32 {
+        let (una, path) = (self.snd.una, self.path(env));
+        let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
+        let Some((loss, pool)) = self.loss(env.shared) else { return 0 };
+        let Loss { board, rack, undo, sackers, .. } = loss;
+        let first_again = undo.and_then(|undo| undo.stamp);
+        let genuine = echo.zip(first_again).is_none_or(|(echo, first)| !stamp_before(echo, first));
+        let mut delivered = 0;
+        let mut visit = |run: Run| {
+            delivered += run.len();
+            rack.delivered(&run, genuine, &path);
+        };
+        if before.before(una) {
+            board.advance(pool, before, una, &mut visit);
+            *sackers = 0;
+        }
+        let sacked = board.sacked();
+        for &block in report.blocks.as_slice() {
+            board.sack(pool, una, block, &mut visit);
+        }
+        if board.sacked() > sacked {
+            *sackers = sackers.saturating_add(1);
+        }
+        rack.advanced(una);
+        delivered
+    }
+
+    fn path(&self, env: &Env<'_>) -> Path {
+        Path { srtt_us: self.rtt.srtt_us(), now: Micros32::floor(env.now) }
+    }
+
+    /// A D-SACK: one segment less was sent again for good reason. When none is left the whole repair had none
+    /// (RFC 3708).
+    fn hear_duplicate(&mut self, report: &Report, env: &mut Env<'_>) {
+        let Some((left, _)) = report.duplicate else { return };
+        env.counters.add(Counter::DuplicatesReported);
+        let nxt = self.snd.nxt;
+        let Some((loss, _)) = self.loss(env.shared) else { return };
+        loss.rack.duplicate_reported(nxt);
+        let Some(undo) = &mut loss.undo else { return };
+        if undo.una.at_or_before(left) && left.before(loss.recover) && undo.again > 0 {
+            undo.again -= 1;
+            if undo.again == 0 {
+                self.undo(env);
+            }
+        }
+    }
+
+    /// RFC 4015 §3: the first acknowledgment of what was sent again echoes a stamp from before that, so the first
+    /// copy had arrived.
+    fn undo_if_early(&mut self, seg: &Segment<'_>, before: Seq, env: &mut Env<'_>) {
+        let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
+        let una = self.snd.una;
+        let Some((loss, _)) = self.loss(env.shared) else { return };
+        let again = loss.undo.filter(|_| loss.phase != Phase::Open).and_then(|undo| undo.stamp);
+        if before.before(una) && echo.zip(again).is_some_and(|(echo, again)| stamp_before(echo, again)) {
+            self.undo(env);
+        }
+    }
+
+    /// The repair was not needed: everything as if it had not begun.
+    fn undo(&mut self, env: &mut Env<'_>) {
+        let Some((loss, pool)) = self.loss(env.shared) else { return };
+        let Some(undo) = loss.undo.take() else { return };
+        loss.phase = Phase::Open;
+        loss.board.find_again(pool);
+        if self.congestion.cwnd() < undo.congestion.cwnd() {
+            self.congestion = undo.congestion;
+        }
+        self.timeouts = 0;
+        self.flags.clear(Flags::REPAIR);
+        env.counters.add(Counter::SpuriousRecoveries);
+    }
+
+    /// RFC 8985 §7.4.2: whether the probe repaired a loss, which is congestion, or was not needed.
+    fn judge_probe(&mut self, seg: &Segment<'_>, before: Seq, report: &Report, env: &mut Env<'_>) {
+        let (una, flight, mss) = (self.snd.una, self.snd.flight(), u32::from(self.snd.mss));
+        let moved = before.before(una);
+        let Some((loss, _)) = self.loss(env.shared) else { return };
+        let Some(probe) = loss.probe.filter(|probe| probe.end.at_or_before(seg.ack)) else { return };
+        let needless = !probe.again
+            || report.duplicate.is_some()
+            || (!moved && seg.is_empty() && report.blocks.as_slice().is_empty());
+        if needless {
+            loss.probe = None;
+        } else if probe.end.before(seg.ack) {
+            loss.probe = None;
+            if loss.phase == Phase::Open {
+                self.congestion.on_loss(flight, mss);
+            }
+        }
+    }
+
+    /// RFC 6675 §5.1: what was in flight when the repair began is acknowledged.
+    fn end_if_recovered(&mut self, env: &mut Env<'_>) {
+        let una = self.snd.una;
+        let Some((loss, _)) = self.loss(env.shared) else { return };
+        if loss.phase != Phase::Open && loss.recover.at_or_before(una) {
+            loss.phase = Phase::Open;
+            loss.rack.recovered();
+        }
+    }
+
+    /// Finds what is lost and begins or goes on with a recovery; returns how long until more will be lost,
+    /// microseconds.
+    fn find_losses(&mut self, delivered: u32, before: Seq, env: &mut Env<'_>) -> Option<u32> {
+        let (una, nxt, path) = (self.snd.una, self.snd.nxt, self.path(env));
+        let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
+        let (loss, pool) = self.loss(env.shared)?;
+        let known = loss.board.lost();
+        let sure = loss.is_sure(mss);
+        let waits = loss.rack.detect(&mut loss.board, pool, una, sure, &path);
+        let (lost, pipe) = (loss.board.lost(), loss.pipe(flight));
+        if loss.phase == Phase::Open && lost > 0 {
+            loss.undo = Some(Undo { congestion: self.congestion, una, again: 0, stamp: None });
+            (loss.phase, loss.recover) = (Phase::Recovery, nxt);
+            loss.prr = Prr::new(flight, pipe, mss);
+            self.congestion.on_loss(flight, mss);
+            env.counters.add(Counter::FastRetransmits);
+        } else if loss.phase == Phase::Recovery {
+            let progress = before.before(una) && lost <= known;
+            loss.prr.delivered(delivered, pipe, self.congestion.ssthresh(), mss, progress);
+        }
+        self.flags.put(Flags::REPAIR, lost > 0);
+        waits
+    }
+
+    /// Sets the timer to when more will be lost, or back to what it was.
+    fn await_reordering(&mut self, waits: Option<u32>, env: &Env<'_>) {
+        match waits {
+            Some(us) if us < self.rtt.rto_us() => {
+                self.set_retransmit_timer(us, env.now);
+                self.flags.set(Flags::REORDERING);
+            }
+            _ if self.flags.any(Flags::REORDERING) => self.start_retransmit_timer(env),
+            _ => {}
+        }
+    }
+
+    /// The time that reordering was given is over.
+    pub(super) fn on_reordering_timer(&mut self, env: &mut Env<'_>) {
+        let una = self.snd.una;
+        self.flags.clear(Flags::REORDERING);
+        self.start_retransmit_timer(env);
+        let waits = self.find_losses(0, una, env);
+        self.await_reordering(waits, env);
+    }
+
+    fn close_plain_board(&mut self, shared: &mut Shared) {
+        let Some((loss, pool)) = self.loss(shared) else { return };
+        let done = loss.board.is_empty() || (loss.phase == Phase::Open && loss.board.is_plain(pool));
+        if done {
+            self.close_board(shared);
+        }
+    }
+
+    /// The retransmission timer expired; `first` for the octets at SND.UNA. False where no record is left, and
+    /// sending has to begin anew at SND.UNA.
+    pub(super) fn lose_all(&mut self, saved: Congestion, env: &mut Env<'_>) -> bool {
+        if !self.flags.any(Flags::SACK) || !self.start_board(env) {
+            return false;
+        }
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        let Some((loss, pool)) = self.loss(env.shared) else { return false };
+        if loss.phase == Phase::Open {
+            loss.undo = Some(Undo { congestion: saved, una, again: 0, stamp: None });
+        }
+        let reneged = loss.board.is_reneged(pool);
+        loss.board.lose_all(pool, una, reneged);
+        loss.rack.forget_path();
+        (loss.phase, loss.recover, loss.probe) = (Phase::AfterTimeout, nxt, None);
+        self.snd.cursor = nxt;
+        self.flags.set(Flags::REPAIR);
+        true
+    }
+
+    /// Lets everything in flight be sent again that the peer has not got, and it was not congestion.
+    pub(super) fn resend_all(&mut self, env: &mut Env<'_>) -> bool {
+        if !self.flags.any(Flags::BOARD) {
+            return false;
+        }
+        let una = self.snd.una;
+        let Some((loss, pool)) = self.loss(env.shared) else { return false };
+        loss.board.lose_all(pool, una, false);
+        self.flags.set(Flags::REPAIR);
+        true
+    }
+
+    /// The first octets that are lost, as far as the window for repairs reaches.
+    pub(super) fn poll_lost(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        self.flags.clear(Flags::REPAIR);
+        let (una, mss) = (self.snd.una, u32::from(self.snd.mss));
+        let (flight, cwnd) = (self.snd.flight(), self.congestion.cwnd());
+        let (loss, pool) = self.loss(env.shared)?;
+        let run = loss.board.first_lost(pool, una)?;
+        let (pipe, len) = (loss.pipe(flight), run.len().min(mss));
+        if pipe > 0 && pipe + len > loss.window(cwnd) {
+            return None;
+        }
+        let out = self.send_again(run.start, run.end, env);
+        // And what follows, as long as there is room.
+        self.flags.set(Flags::REPAIR);
+        Some(out)
+    }
+
+    /// As much of `start..end`, which was sent before, as one segment takes.
+    fn send_again(&mut self, start: Seq, end: Seq, env: &mut Env<'_>) -> Outgoing {
+        let text_end = self.snd.una + self.send_buf.len();
+        let stop = if text_end.before(end) { text_end } else { end };
+        let len = if start.before(stop) { stop.since(start) } else { 0 };
+        let len = len.min(u32::from(self.snd.mss));
+        let fin = self.snd.fin == Fin::Sent && start + len == text_end && text_end.before(end);
+        self.send_at(start, len, fin, env)
+    }
+
+    /// Octets that the congestion window leaves for text that was never sent.
+    pub(super) fn room_for_new(&self, shared: &Shared) -> u32 {
+        let Some(cold) = self.cold(shared) else { return 0 };
+        cold.loss.window(self.congestion.cwnd()).saturating_sub(cold.loss.pipe(self.snd.flight()))
+    }
+
+    /// RFC 8985 §7.2: microseconds until a probe is to be sent, if one is to be.
+    ///
+    /// Never for a single segment in flight: the worst delay of its acknowledgment would have to be added, and
+    /// then the retransmission timer is always first.
+    #[inline]
+    pub(super) fn probe_timeout(&self, shared: &Shared) -> Option<u32> {
+        /// How late a peer's or our own turn may be: timers and schedulers, microseconds.
+        const GRAIN_US: u32 = 2_000;
+        let srtt_us = self.rtt.srtt_us();
+        let may = self.flags.any(Flags::SACK) && srtt_us > 0 && self.timeouts == 0 && self.snd.wnd > 0;
+        let quiet =
+            |loss: &Loss| loss.phase == Phase::Open && loss.probe.is_none() && loss.board.sacked() == 0;
+        let allowed = may && self.cold(shared).is_none_or(|cold| quiet(&cold.loss));
+        allowed.then(|| srtt_us.saturating_mul(2).saturating_add(GRAIN_US))
+    }
+
+    /// RFC 8985 §7.3: nothing was heard for a while, so a segment asks for an answer; the next time it is a timeout.
+    pub(super) fn on_probe_timer(&mut self, env: &mut Env<'_>) {
+        self.flags.clear(Flags::PROBING);
+        if self.snd.flight() > 0 && self.probe_timeout(env.shared).is_some() && self.start_board(env) {
+            self.flags.set(Flags::TAIL_PROBE);
+        }
+        self.start_timeout(env);
+    }
+
+    /// The probe: new text if there is any, else the last segment again.
+    pub(super) fn poll_tail_probe(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        self.flags.clear(Flags::TAIL_PROBE);
+        let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
+        if flight == 0 || !self.flags.any(Flags::BOARD) {
+            return None;
+        }
+        let nxt = self.snd.nxt;
+        let unsent = self.send_buf.len().saturating_sub(flight);
+        let new = unsent.min(mss).min(self.snd.wnd.saturating_sub(flight));
+        let again = new == 0 || self.snd.cursor != nxt;
+        let out = if again {
+            // All but the last segment of a flight are full, most of the time.
+            let last = (flight - 1) % mss + 1;
+            self.send_again(nxt - last, nxt, env)
+        } else {
+            let fin = self.snd.fin == Fin::Queued && new == unsent && flight + new < self.snd.wnd;
+            self.send_at(nxt, new, fin, env)
+        };
+        env.counters.add(Counter::TailLossProbes);
+        let end = self.snd.nxt;
+        if let Some((loss, _)) = self.loss(env.shared) {
+            loss.probe = Some(Probe { end, again });
+        }
+        Some(out)
+    }
+
+    /// What must hold of the scoreboard; for tests and simulations.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn check_board(&self, shared: &Shared) {
+        let Some(cold) = self.cold(shared) else {
+            assert!(!self.flags.any(Flags::BOARD), "{self:?}");
+            return;
+        };
+        assert_eq!(self.flags.any(Flags::BOARD), !cold.loss.board.is_empty(), "{self:?} {:?}", cold.loss);
+        if self.flags.any(Flags::BOARD) {
+            cold.loss.board.check(&shared.sent, self.snd.una, self.snd.nxt);
+        }
+    }
+}
