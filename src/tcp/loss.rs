@@ -164,6 +164,7 @@ impl Tcb {
             self.end_if_recovered(env);
             return false;
         }
+        let recovering = self.is_recovering(env.shared);
         let delivered = self.mark_delivered(seg, before, &report, env);
         self.hear_duplicate(&report, env);
         self.judge_probe(seg, before, &report, env);
@@ -172,7 +173,12 @@ impl Tcb {
         let waits = self.find_losses(delivered, before, env);
         self.await_reordering(waits, env);
         self.close_plain_board(env.shared);
-        self.loss(env.shared).is_some_and(|(loss, _)| loss.phase == Phase::Recovery)
+        // The segment that ends a recovery was sent in it, too.
+        recovering || self.is_recovering(env.shared)
+    }
+
+    fn is_recovering(&self, shared: &Shared) -> bool {
+        self.cold(shared).is_some_and(|cold| cold.loss.phase == Phase::Recovery)
     }
 
     /// RFC 2018 and RFC 2883 §4: which blocks are about octets in flight, and whether the first is a D-SACK.
@@ -316,8 +322,10 @@ impl Tcb {
         if loss.phase == Phase::Open && lost > 0 {
             loss.undo = Some(Undo { congestion: self.congestion, una, again: 0, stamp: None });
             (loss.phase, loss.recover) = (Phase::Recovery, nxt);
-            loss.prr = Prr::new(flight, pipe, mss);
             self.congestion.on_loss(flight, mss);
+            // Where time ran out what had been delivered was at least a segment.
+            let delivered = delivered.max(loss.board.sacked().min(mss));
+            loss.prr = Prr::new(flight, delivered, pipe, self.congestion.ssthresh(), mss);
             env.counters.add(Counter::FastRetransmits);
         } else if loss.phase == Phase::Recovery {
             let progress = before.before(una) && lost <= known;

@@ -15,10 +15,13 @@ pub struct Prr {
 }
 
 impl Prr {
-    /// A recovery begins with `flight` octets outstanding, `pipe` of them still in the network: one segment may be
-    /// sent at once.
-    pub const fn new(flight: u32, pipe: u32, mss: u32) -> Self {
-        Self { delivered: 0, out: 0, flight: if flight > 0 { flight } else { 1 }, window: pipe + mss }
+    /// A recovery begins with `flight` octets outstanding, `pipe` of them still in the network, by a segment that
+    /// says that `delivered` have left it. One segment may be sent at once, whatever else.
+    pub fn new(flight: u32, delivered: u32, pipe: u32, ssthresh: u32, mss: u32) -> Self {
+        let mut prr = Self { delivered: 0, out: 0, flight: flight.max(1), window: 0 };
+        prr.delivered(delivered, pipe, ssthresh, mss, true);
+        prr.window = prr.window.max(pipe.saturating_add(mss));
+        prr
     }
 
     /// Octets that may be in flight.
