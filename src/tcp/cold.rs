@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::chunks::ChunkPool;
+use super::congestion::Memory;
 use super::flags::Flags;
 use super::recovery::Recovery;
 use super::recv_buf::{RecvBuf, RecvPools};
@@ -39,6 +40,8 @@ pub struct TcbCold {
     pub(super) recv_buf: RecvBuf,
     /// Losses by duplicate acknowledgments.
     pub(super) recovery: Recovery,
+    /// What congestion control remembers beyond the window.
+    pub(super) congestion: Memory,
     /// Where in a long send queue the last segments began.
     pub(super) cursors: SendCursors,
     /// RCV.UP, while it is ahead of RCV.NXT.

@@ -3,7 +3,6 @@
 
 use core::time::Duration;
 
-use super::congestion::CongestionControl;
 use super::flags::Flags;
 use super::tcb::{Env, Tcb};
 use super::timers::{Timer, millis};
@@ -60,11 +59,12 @@ impl Tcb {
             return None;
         }
         let first = self.timeouts == 0;
-        self.congestion.on_timeout(self.snd.flight(), u32::from(self.snd.mss), first);
-        let nxt = self.snd.nxt;
-        if let Some(cold) = self.attach(env.shared) {
+        let (nxt, flight, mss) = (self.snd.nxt, self.snd.flight(), u32::from(self.snd.mss));
+        let mut cold = self.attach(env.shared);
+        if let Some(cold) = &mut cold {
             cold.recovery.on_timeout(nxt);
         }
+        self.congestion.on_timeout(flight, mss, first, cold.map(|cold| &mut cold.congestion));
         self.back_off(env);
         self.flags.clear(Flags::REPAIR);
         self.snd.cursor = self.snd.una;

@@ -71,6 +71,11 @@ impl RttEstimator {
         self.rto_us
     }
 
+    /// The smoothed round-trip time, microseconds; zero until the first measurement.
+    pub const fn srtt_us(&self) -> u32 {
+        self.srtt_x8 / 8
+    }
+
     /// The smoothed round-trip time; `None` until the first measurement.
     pub const fn srtt(&self) -> Option<Duration> {
         match self.srtt_x8 {
