@@ -5,7 +5,6 @@ use core::ops::ControlFlow::{Break, Continue};
 
 use super::arrives::{Arrival, Step, Stop};
 use super::cold::Shared;
-use super::congestion::{Acked, CongestionControl};
 use super::flags::Flags;
 use super::recovery::Repair;
 use super::segment::{Segment, reset_for};
@@ -72,7 +71,7 @@ impl Tcb {
         if self.timeouts > 0 {
             // RFC 6298 (5.7), and RFC 5681 §3.1: after a lost SYN the window begins at one segment.
             self.rtt.after_lost_syn();
-            self.congestion.on_idle(u32::from(self.snd.mss));
+            self.congestion.on_idle(u32::from(self.snd.mss), None);
         }
         self.timeouts = 0;
         self.snd.una = seg.ack;
@@ -105,7 +104,7 @@ impl Tcb {
         let flight = self.snd.flight();
         let text = acked.min(self.send_buf.len());
         let freed = if text > 0 { self.send_buf.advance(env.send, text) } else { 0 };
-        self.take_rtt_sample(seg, env);
+        let rtt_us = self.take_rtt_sample(seg, env);
         self.snd.una = seg.ack;
         self.snd.cursor = self.snd.cursor.later(seg.ack);
         self.timeouts = 0;
@@ -118,12 +117,10 @@ impl Tcb {
         } else {
             self.start_retransmit_timer(env);
         }
-        let mss = u32::from(self.snd.mss);
         let recovering = (self.flags.any(Flags::ATTACHED) || seg.has_more_options())
             && self.progress_in_recovery(seg, (acked, freed), env);
         if !recovering {
-            let window_limited = flight.saturating_mul(2) >= self.congestion.cwnd();
-            self.congestion.on_ack(Acked { octets: acked, window_limited, mss });
+            self.grow_window(acked, flight, rtt_us, env);
         }
     }
 
@@ -171,7 +168,7 @@ impl Tcb {
         let (mss, una, nxt) = (u32::from(self.snd.mss), self.snd.una, self.snd.nxt);
         // Where no record is left to count them in, the retransmission timer repairs what is lost.
         let Some(cold) = self.attach(env.shared) else { return };
-        let repair = cold.recovery.on_duplicate(una, nxt, mss, &mut self.congestion);
+        let repair = cold.recovery.on_duplicate(una, nxt, mss, &mut self.congestion, &mut cold.congestion);
         if repair == Repair::Retransmit {
             env.counters.add(Counter::FastRetransmits);
             self.flags.set(Flags::REPAIR);
@@ -214,10 +211,13 @@ impl Tcb {
 
     /// RFC 6298 §3 (Karn; RFC 9293 MUST-18): measures the one segment being timed, which was sent once.
     #[inline(always)]
-    fn take_rtt_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
-        if self.flags.any(Flags::TIMED) && self.timed_seq.before(seg.ack) {
-            self.rtt.sample(self.timed_at.elapsed(env.now), &env.config.rto);
-            self.flags.clear(Flags::TIMED);
+    fn take_rtt_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) -> Option<u32> {
+        if !self.flags.any(Flags::TIMED) || !self.timed_seq.before(seg.ack) {
+            return None;
         }
+        let rtt_us = self.timed_at.elapsed(env.now);
+        self.rtt.sample(rtt_us, &env.config.rto);
+        self.flags.clear(Flags::TIMED);
+        Some(rtt_us)
     }
 }

@@ -3,7 +3,6 @@
 
 use super::chunks::ChunkPool;
 use super::cold::Shared;
-use super::congestion::CongestionControl;
 use super::flags::Flags;
 use super::recv_buf::RecvPools;
 use super::segment::Outgoing;

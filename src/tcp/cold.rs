@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::chunks::ChunkPool;
+use super::congestion::Memory;
 use super::flags::Flags;
 use super::loss::Loss;
 use super::recovery::Recovery;
@@ -58,6 +59,8 @@ pub struct TcbCold {
     pub(super) loss: Loss,
     /// Losses by duplicate acknowledgments, where it was not.
     pub(super) recovery: Recovery,
+    /// What congestion control remembers beyond the window.
+    pub(super) congestion: Memory,
     /// Where in a long send queue the last segments began.
     pub(super) cursors: SendCursors,
     /// RCV.UP, while it is ahead of RCV.NXT.

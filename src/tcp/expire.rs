@@ -3,7 +3,6 @@
 
 use core::time::Duration;
 
-use super::congestion::CongestionControl;
 use super::flags::Flags;
 use super::tcb::{Env, Tcb};
 use super::timers::{Timer, millis};
@@ -66,8 +65,10 @@ impl Tcb {
             return None;
         }
         let first = self.timeouts == 0;
-        let before = self.congestion;
-        self.congestion.on_timeout(self.snd.flight(), u32::from(self.snd.mss), first);
+        let before = (self.congestion, self.cold(env.shared).map(|cold| cold.congestion).unwrap_or_default());
+        let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
+        let memory = self.attach(env.shared).map(|cold| &mut cold.congestion);
+        self.congestion.on_timeout(flight, mss, first, memory);
         self.back_off(env);
         self.flags.clear(Flags::REPAIR | Flags::TAIL_PROBE);
         if !self.lose_all(before, env) {

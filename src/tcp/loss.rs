@@ -4,7 +4,7 @@
 
 use super::arrives::stamp_before;
 use super::cold::Shared;
-use super::congestion::{Congestion, CongestionControl};
+use super::congestion::{Congestion, Memory};
 use super::flags::Flags;
 use super::prr::Prr;
 use super::rack::{Path, Rack};
@@ -38,7 +38,7 @@ struct Probe {
 /// What to go back to when a repair turns out not to have been needed.
 #[derive(Clone, Copy, Debug)]
 struct Undo {
-    congestion: Congestion,
+    congestion: (Congestion, Memory),
     /// SND.UNA when the repair began.
     una: Seq,
     /// Segments sent again that no D-SACK has reported as duplicates.
@@ -158,7 +158,7 @@ impl Tcb {
     pub(super) fn hear(&mut self, seg: &Segment<'_>, before: Seq, env: &mut Env<'_>) -> bool {
         let report = self.report(seg);
         let news = report.duplicate.is_some() || !report.blocks.as_slice().is_empty();
-        if !self.flags.any(Flags::BOARD) && !(news && self.start_board(env)) {
+        if !(self.flags.any(Flags::BOARD) || (news && self.start_board(env))) {
             // A D-SACK may come when all is acknowledged.
             self.hear_duplicate(&report, env);
             self.end_if_recovered(env);
@@ -272,8 +272,10 @@ impl Tcb {
         let Some(undo) = loss.undo.take() else { return };
         loss.phase = Phase::Open;
         loss.board.find_again(pool);
-        if self.congestion.cwnd() < undo.congestion.cwnd() {
-            self.congestion = undo.congestion;
+        let (congestion, memory) = undo.congestion;
+        if self.congestion.cwnd() < congestion.cwnd() {
+            self.congestion = congestion;
+            self.cold_mut(env.shared).expect("it has losses").congestion = memory;
         }
         self.timeouts = 0;
         self.flags.clear(Flags::REPAIR);
@@ -294,7 +296,7 @@ impl Tcb {
         } else if probe.end.before(seg.ack) {
             loss.probe = None;
             if loss.phase == Phase::Open {
-                self.congestion.on_loss(flight, mss);
+                self.reduce(flight, mss, env.shared);
             }
         }
     }
@@ -320,12 +322,14 @@ impl Tcb {
         let waits = loss.rack.detect(&mut loss.board, pool, una, sure, &path);
         let (lost, pipe) = (loss.board.lost(), loss.pipe(flight));
         if loss.phase == Phase::Open && lost > 0 {
-            loss.undo = Some(Undo { congestion: self.congestion, una, again: 0, stamp: None });
             (loss.phase, loss.recover) = (Phase::Recovery, nxt);
-            self.congestion.on_loss(flight, mss);
             // Where time ran out what had been delivered was at least a segment.
             let delivered = delivered.max(loss.board.sacked().min(mss));
-            loss.prr = Prr::new(flight, delivered, pipe, self.congestion.ssthresh(), mss);
+            let congestion = self.reduce(flight, mss, env.shared);
+            let ssthresh = self.congestion.ssthresh();
+            let (loss, _) = self.loss(env.shared)?;
+            loss.undo = Some(Undo { congestion, una, again: 0, stamp: None });
+            loss.prr = Prr::new(flight, delivered, pipe, ssthresh, mss);
             env.counters.add(Counter::FastRetransmits);
         } else if loss.phase == Phase::Recovery {
             let progress = before.before(una) && lost <= known;
@@ -333,6 +337,15 @@ impl Tcb {
         }
         self.flags.put(Flags::REPAIR, lost > 0);
         waits
+    }
+
+    /// A loss was found; returns what the congestion window was.
+    fn reduce(&mut self, flight: u32, mss: u32, shared: &mut Shared) -> (Congestion, Memory) {
+        let before = self.congestion;
+        let cold = self.cold_mut(shared);
+        let memory = cold.as_ref().map(|cold| cold.congestion).unwrap_or_default();
+        self.congestion.on_loss(flight, mss, cold.map(|cold| &mut cold.congestion));
+        (before, memory)
     }
 
     /// Sets the timer to when more will be lost, or back to what it was.
@@ -366,7 +379,7 @@ impl Tcb {
 
     /// The retransmission timer expired; `first` for the octets at SND.UNA. False where no record is left, and
     /// sending has to begin anew at SND.UNA.
-    pub(super) fn lose_all(&mut self, saved: Congestion, env: &mut Env<'_>) -> bool {
+    pub(super) fn lose_all(&mut self, saved: (Congestion, Memory), env: &mut Env<'_>) -> bool {
         if !self.flags.any(Flags::SACK) || !self.start_board(env) {
             return false;
         }

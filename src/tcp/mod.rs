@@ -9,7 +9,7 @@
 //! | §3.6, §3.10.7.4 TIME-WAIT (RFC 6191) | `time_wait` |
 //! | §3.8.1 retransmission (RFC 6298) | `rtt`, `expire` |
 //! | losses with SACK (RFC 6675, 8985, 6937), without (RFC 6582) | `loss`, `scoreboard`, `rack`, `prr`; `recovery` |
-//! | §3.8.2 congestion control (RFC 5681) | `congestion` |
+//! | §3.8.2 congestion control (RFC 5681) | `congestion`, `growth` |
 //! | §3.8.6 window, Nagle, probes | `output`, `expire` |
 //! | §3.9.2.2 ICMP | `icmp` |
 //! | §3.10.1 to §3.10.6 user calls | `calls`, `user`, `options` |
@@ -29,6 +29,7 @@ mod config;
 mod congestion;
 mod expire;
 mod flags;
+mod growth;
 mod half_open;
 mod icmp;
 mod isn;
@@ -60,7 +61,7 @@ pub use challenge::ChallengeLimit;
 pub use chunks::ChunkPool;
 pub use cold::{Shared, TcbCold};
 pub use config::{TcpConfig, TimeWaitFull};
-pub use congestion::{Acked, CongestionControl};
+pub use congestion::{Acked, Congestion, CongestionControl, Memory};
 pub use expire::Expired;
 pub use half_open::HalfOpen;
 pub use icmp::IcmpMeaning;

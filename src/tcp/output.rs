@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::cold::Shared;
-use super::congestion::{CongestionControl, initial_window};
+use super::congestion::initial_window;
 use super::flags::Flags;
 use super::isn::timestamp_clock;
 use super::recv_buf::RecvPools;
@@ -206,11 +206,12 @@ impl Tcb {
 
     /// RFC 5681 §4.1: after an idle RTO the congestion window says nothing of the path any more.
     #[inline(always)]
-    fn restart_after_idle(&mut self, env: &Env<'_>) {
+    fn restart_after_idle(&mut self, env: &mut Env<'_>) {
         let idle = |sent_at: Millis32| u64::from(sent_at.elapsed(env.now)) * 1_000;
         if self.snd.flight() == 0 && idle(self.sent_at) > u64::from(self.rtt.rto_us()) {
             let initial = initial_window(env.config.initial_window, u32::from(self.snd.mss));
-            self.congestion.on_idle(initial);
+            let memory = self.cold_mut(env.shared).map(|cold| &mut cold.congestion);
+            self.congestion.on_idle(initial, memory);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which octets are lost, by duplicate acknowledgments: RFC 6582 (NewReno) and RFC 3042.
 #![forbid(unsafe_code)]
 
-use super::congestion::CongestionControl;
+use super::congestion::{Congestion, Memory};
 use crate::base::Seq;
 
 /// What the sender does next.
@@ -53,7 +53,8 @@ impl Recovery {
         una: Seq,
         nxt: Seq,
         mss: u32,
-        congestion: &mut impl CongestionControl,
+        congestion: &mut Congestion,
+        memory: &mut Memory,
     ) -> Repair {
         self.duplicates = self.duplicates.saturating_add(1);
         if self.duplicates == 1 {
@@ -73,7 +74,7 @@ impl Recovery {
             self.inflation = u32::from(self.duplicates) * mss;
             return Repair::Nothing;
         }
-        congestion.on_loss(self.flight, mss);
+        congestion.on_loss(self.flight, mss, Some(memory));
         self.active = true;
         self.recover = nxt;
         self.inflation = u32::from(Self::DUP_THRESH) * mss;
@@ -111,9 +112,13 @@ impl Recovery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::congestion::NewReno;
+    use crate::tcp::CongestionAlgorithm;
 
     const MSS: u32 = 1_000;
+
+    fn reno() -> Congestion {
+        Congestion::new(CongestionAlgorithm::NewReno, 10 * MSS)
+    }
 
     fn seq(n: u32) -> Seq {
         // Near the wrap, so that a plain comparison fails.
@@ -123,15 +128,18 @@ mod tests {
     /// RFC 5681 §3.2 and RFC 6582 §3.2 with ten segments in flight.
     #[test]
     fn three_duplicates_repair_one_hole_and_partial_acks_the_next() {
-        let (mut recovery, mut reno) = (Recovery::default(), NewReno::new(10 * MSS));
+        let (mut recovery, mut reno) = (Recovery::default(), reno());
         let (una, nxt) = (seq(0), seq(10 * MSS));
-        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno), Repair::Nothing);
+        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno, &mut Memory::default()), Repair::Nothing);
         assert_eq!(recovery.inflation(), MSS, "RFC 3042");
-        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno), Repair::Nothing);
+        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno, &mut Memory::default()), Repair::Nothing);
         assert_eq!(recovery.inflation(), 2 * MSS);
-        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno), Repair::Retransmit);
+        assert_eq!(
+            recovery.on_duplicate(una, nxt, MSS, &mut reno, &mut Memory::default()),
+            Repair::Retransmit
+        );
         assert_eq!((reno.cwnd(), recovery.inflation()), (5 * MSS, 3 * MSS));
-        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno), Repair::Nothing);
+        assert_eq!(recovery.on_duplicate(una, nxt, MSS, &mut reno, &mut Memory::default()), Repair::Nothing);
         assert_eq!(recovery.inflation(), 4 * MSS);
 
         assert_eq!(recovery.on_progress(seq(3 * MSS), 3 * MSS, MSS), Repair::Retransmit);
@@ -146,16 +154,18 @@ mod tests {
 
     #[test]
     fn duplicates_after_a_timeout_do_not_halve_again() {
-        let (mut recovery, mut reno) = (Recovery::default(), NewReno::new(10 * MSS));
+        let (mut recovery, mut reno) = (Recovery::default(), reno());
         recovery.on_timeout(seq(10 * MSS));
         for _ in 0..5 {
-            let repair = recovery.on_duplicate(seq(2 * MSS), seq(10 * MSS), MSS, &mut reno);
+            let repair =
+                recovery.on_duplicate(seq(2 * MSS), seq(10 * MSS), MSS, &mut reno, &mut Memory::default());
             assert_eq!(repair, Repair::Nothing);
         }
         assert_eq!(reno.cwnd(), 10 * MSS);
         recovery.on_progress(seq(10 * MSS), 8 * MSS, MSS);
-        let repairs: [Repair; 3] =
-            core::array::from_fn(|_| recovery.on_duplicate(seq(10 * MSS), seq(20 * MSS), MSS, &mut reno));
+        let repairs: [Repair; 3] = core::array::from_fn(|_| {
+            recovery.on_duplicate(seq(10 * MSS), seq(20 * MSS), MSS, &mut reno, &mut Memory::default())
+        });
         assert_eq!(repairs[2], Repair::Retransmit, "past the old window the guard is gone");
     }
 }

@@ -479,7 +479,7 @@ mod tests {
             Op::Ack(n) => {
                 let n = (n as usize).min(len);
                 let news = model.octets.drain(..n).filter(|octet| octet.fate != Fate::Sacked).count();
-                model.una = model.una + u32::try_from(n).expect("few");
+                model.una += u32::try_from(n).expect("few");
                 let mut seen = 0;
                 board.advance(pool, una, model.una, |run| seen += run.len());
                 // Where records were lacking, octets in SACK blocks may have been forgotten.

@@ -8,7 +8,6 @@ use std::vec::Vec;
 
 use super::segments::{IRS, ISS, Seg, Sent, a, octet, s, sa};
 use crate::base::{Clock, Counter, Counters, DropReason, Instant, Seq};
-use crate::tcp::congestion::CongestionControl;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
 use crate::tcp::{
