@@ -95,9 +95,9 @@ fn write_any(
     path: Path,
     key: FlowKey,
     out: Outgoing,
-    source: Option<Source<'_>>,
+    mut source: Option<Source<'_>>,
 ) -> usize {
-    let sack = source.as_ref().map(|from| from.tcb.sack_blocks(&out, from.recv, from.shared));
+    let sack = source.as_mut().map(|from| from.tcb.sack_blocks(&out, from.recv, from.shared));
     let options = out.options(sack.unwrap_or_default());
     let options_len = options.len();
     let tcp_len = tcp::HEADER_LEN + options_len + out.text_len as usize;

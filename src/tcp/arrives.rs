@@ -161,6 +161,7 @@ impl Tcb {
         // A RST out of the window gets no answer, or two confused peers would talk for ever.
         if !seg.has(Control::RST) {
             self.owe_ack_for(seg, env);
+            self.note_duplicate(seg.seq, seg.seq + seg.text_len(), env);
         }
         Break(Stop::Dropped(DropReason::OutOfWindow))
     }
@@ -241,6 +242,7 @@ impl Tcb {
         }
         let seq = seg.seq + u32::from(seg.has(Control::SYN));
         let old = if seq.before(self.rcv.nxt) { self.rcv.nxt.since(seq) } else { 0 };
+        self.note_duplicate(seq, seq + seg.text_len(), env);
         let Some(text) = seg.text.get(old as usize..).filter(|text| !text.is_empty()) else {
             self.rcv.acks_owed = self.rcv.acks_owed.max(1);
             return Continue(());

@@ -69,6 +69,8 @@ pub struct TcbCold {
     pub(super) fin: Option<Seq>,
     /// TSval of the segment that brought that FIN.
     pub(super) fin_stamp: u32,
+    /// Text that was received twice, with [`Flags::DUPLICATE`].
+    pub(super) duplicate: Option<(Seq, Seq)>,
     /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
     pub(super) offered: u32,
 }
@@ -126,7 +128,7 @@ impl Tcb {
         let send_queue = self.send_buf.is_empty();
         let Some(cold) = self.cold_mut(shared) else { return };
         cold.urgent = cold.urgent.filter(|&end| rcv_nxt.before(end));
-        let idle = !self.flags.any(Flags::UNREAD | Flags::GAPS)
+        let idle = !self.flags.any(Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE)
             && send_queue
             && cold.recovery.is_idle()
             && cold.loss.is_idle()
@@ -139,7 +141,7 @@ impl Tcb {
     }
 
     fn detach(&mut self, shared: &mut Shared) {
-        self.flags.clear(Flags::ATTACHED | Flags::UNREAD | Flags::GAPS);
+        self.flags.clear(Flags::ATTACHED | Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE);
         shared.cold.remove(self.cold);
     }
 

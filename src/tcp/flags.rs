@@ -65,6 +65,9 @@ impl Flags {
     /// A tail loss probe is to be sent.
     pub const TAIL_PROBE: Self = Self(1 << 28);
 
+    /// The next ACK reports text that was received twice (RFC 2883).
+    pub const DUPLICATE: Self = Self(1 << 29);
+
     /// Whether any of `these` holds.
     #[inline]
     pub const fn any(self, these: Self) -> bool {

@@ -161,6 +161,7 @@ impl Tcb {
         if !(self.flags.any(Flags::BOARD) || (news && self.start_board(env))) {
             // A D-SACK may come when all is acknowledged.
             self.hear_duplicate(&report, env);
+            self.judge_probe(seg, before, &report, env);
             self.end_if_recovered(env);
             return false;
         }
@@ -284,7 +285,8 @@ impl Tcb {
 
     /// RFC 8985 §7.4.2: whether the probe repaired a loss, which is congestion, or was not needed.
     fn judge_probe(&mut self, seg: &Segment<'_>, before: Seq, report: &Report, env: &mut Env<'_>) {
-        let (una, flight, mss) = (self.snd.una, self.snd.flight(), u32::from(self.snd.mss));
+        let (una, mss) = (self.snd.una, u32::from(self.snd.mss));
+        let flight = self.snd.nxt.since(before);
         let moved = before.before(una);
         let Some((loss, _)) = self.loss(env.shared) else { return };
         let Some(probe) = loss.probe.filter(|probe| probe.end.at_or_before(seg.ack)) else { return };

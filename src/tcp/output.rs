@@ -301,7 +301,7 @@ impl Tcb {
         self.acked_with(self.rcv.nxt, ctl);
         self.open_window(env.shared);
         let stamps = self.stamps(env.now);
-        let more = if self.flags.any(Flags::GAPS) && self.flags.any(Flags::SACK) {
+        let more = if self.flags.any(Flags::GAPS | Flags::DUPLICATE) && self.flags.any(Flags::SACK) {
             self.sack_options(text_len)
         } else {
             MoreOptions::None
@@ -318,14 +318,22 @@ impl Tcb {
         if blocks > 0 { MoreOptions::Sack(blocks) } else { MoreOptions::None }
     }
 
-    /// The SACK blocks of a segment that is being sent: `out.more` says how many at most.
-    pub fn sack_blocks(&self, out: &Outgoing, recv: &RecvPools, shared: &Shared) -> SackBlocks {
-        match (out.more, self.cold(shared)) {
-            (MoreOptions::Sack(most), Some(cold)) => {
-                cold.recv_buf.sack_blocks(recv, self.rcv.nxt, most.into())
+    /// The SACK blocks of a segment that is being sent: `out.more` says how many at most. What was received twice is
+    /// reported once.
+    pub fn sack_blocks(&mut self, out: &Outgoing, recv: &RecvPools, shared: &mut Shared) -> SackBlocks {
+        let mut sack = SackBlocks::default();
+        let (nxt, again) = (self.rcv.nxt, self.flags.take(Flags::DUPLICATE));
+        if let (MoreOptions::Sack(most), Some(cold)) = (out.more, self.cold_mut(shared)) {
+            if let Some((left, right)) = cold.duplicate.take().filter(|_| again) {
+                sack.push(left, right);
             }
-            _ => SackBlocks::default(),
+            let gaps = cold.recv_buf.sack_blocks(recv, nxt, usize::from(most - sack.len));
+            gaps.as_slice().iter().for_each(|&(left, right)| sack.push(left, right));
         }
+        if again {
+            self.detach_idle(shared);
+        }
+        sack
     }
 
     /// Every segment with ACK answers whatever acknowledgment was owed.

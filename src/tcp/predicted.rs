@@ -24,6 +24,7 @@ impl Tcb {
             && seg.ack.since(self.snd.una) <= self.snd.flight()
             && (seg.ack != self.snd.una || !(seg.text.is_empty() || seg.has_more_options()))
             && self.snd.wnd > 0
+            && !self.flags.any(Flags::GAPS)
             && self.flags.any(Flags::STAMPS) == seg.stamps.is_some()
             && seg.stamps.is_none_or(|stamps| !stamp_before(stamps.val, self.ts.recent))
     }

@@ -56,6 +56,12 @@ impl Ranges {
         self.len < RANGES_MAX || self.ranges[..self.len].iter().any(|r| from <= r.to && r.from <= to)
     }
 
+    /// The first stretch of `from..to` that is there.
+    pub(super) fn overlap(&self, from: u32, to: u32) -> Option<(u32, u32)> {
+        let common = self.ranges[..self.len].iter().map(|r| (r.from.max(from), r.to.min(to)));
+        common.filter(|(from, to)| from < to).min()
+    }
+
     /// Adds `from..to`, merged with every range that it overlaps or touches. Only when accepted.
     pub(super) fn add(&mut self, from: u32, to: u32) {
         let mut merged = Range { from, to };

@@ -160,6 +160,11 @@ impl RecvBuf {
         Ok(())
     }
 
+    /// The first stretch of `from..to`, in octets after RCV.NXT, that is stored already.
+    pub fn overlap(&self, pools: &RecvPools, from: u32, to: u32) -> Option<(u32, u32)> {
+        pools.reassembly.at(self.ranges).filter(|_| self.has_gaps())?.overlap(from, to)
+    }
+
     /// Moves RCV.NXT over `n` octets that were delivered without being stored; [`RecvBuf::join`]
     /// comes next.
     ///

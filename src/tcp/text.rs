@@ -9,7 +9,7 @@ use super::segment::Segment;
 use super::state::Input;
 use super::tcb::{Env, Tcb};
 use super::timers::Timer;
-use crate::base::{Counter, DropReason};
+use crate::base::{Counter, DropReason, Seq};
 use crate::wire::Control;
 
 impl Tcb {
@@ -26,6 +26,38 @@ impl Tcb {
         self.note_kept(unread, gaps);
         self.detach_idle(env.shared);
         kept
+    }
+
+    /// RFC 2883 §4: if text at `left..right` was received before, the next ACK reports the first stretch of it, where
+    /// SACK was agreed and a record is left.
+    #[inline]
+    pub(super) fn note_duplicate(&mut self, left: Seq, right: Seq, env: &mut Env<'_>) {
+        if (left.before(self.rcv.nxt) || self.flags.any(Flags::GAPS)) && self.flags.any(Flags::SACK) {
+            self.report_duplicate(left, right, env);
+        }
+    }
+
+    #[cold]
+    fn report_duplicate(&mut self, left: Seq, right: Seq, env: &mut Env<'_>) {
+        if !self.state.is_synchronized() {
+            // Nothing can be attached to what may never become a connection.
+            return;
+        }
+        let nxt = self.rcv.nxt;
+        let duplicate = if left.before(nxt) {
+            Some((left, if right.before(nxt) { right } else { nxt }))
+        } else {
+            let (from, to) = (left.since(nxt), right.since(nxt));
+            let known = self.cold(env.shared).and_then(|cold| cold.recv_buf.overlap(env.recv, from, to));
+            known.map(|(from, to)| (nxt + from, nxt + to))
+        };
+        if let Some((left, right)) = duplicate
+            && left.before(right)
+            && let Some(cold) = self.attach(env.shared)
+        {
+            cold.duplicate = Some((left, right));
+            self.flags.set(Flags::DUPLICATE);
+        }
     }
 
     /// Eighth, first half: a FIN counts once everything before it has been received, so it is noted.

@@ -288,7 +288,7 @@ impl Host {
             if out.text_len > 0 {
                 self.tcb.text(&out, &lent.send, &mut lent.shared, |slice| text.extend_from_slice(slice));
             }
-            let sack = self.tcb.sack_blocks(&out, &lent.recv, &lent.shared);
+            let sack = self.tcb.sack_blocks(&out, &lent.recv, &mut lent.shared);
             self.sent.push_back(Sent::new(out, sack, text));
         }
         panic!("sends without end");

@@ -43,6 +43,13 @@ impl Model {
         (0..).find(|unit| !self.received.contains(unit)).expect("there is an end")
     }
 
+    /// The first stretch of `units` that was received before (RFC 2883 §4).
+    fn duplicate(&self, units: &Range<u32>) -> Option<Range<u32>> {
+        let start = units.clone().find(|unit| self.received.contains(unit))?;
+        let end = (start..units.end).find(|unit| !self.received.contains(unit)).unwrap_or(units.end);
+        Some(start..end)
+    }
+
     fn is_finished(&self) -> bool {
         self.fin == Some(self.in_order())
     }
@@ -98,6 +105,7 @@ fn check(script: &Script, version: Version, arrivals: &[Range<u32>], fin: bool) 
         let before = model.in_order();
         let had_fin = model.is_finished();
         let has_fin = fin && units.end == last;
+        let duplicate = model.duplicate(units);
         model.received.extend(units.clone());
         model.fin = model.fin.or(has_fin.then_some(last));
         run.host.arrive(&[segment(version, iss, units, has_fin).frame()]);
@@ -119,8 +127,12 @@ fn check(script: &Script, version: Version, arrivals: &[Range<u32>], fin: bool) 
         }
         assert_eq!(told, expected, "{what}");
 
-        // RFC 2018 §4: first the block that has the segment, then the others.
-        let blocks = blocks(ack);
+        // RFC 2883 §4: first what was received twice. RFC 2018 §4: then the block that has the segment, then the others.
+        let mut blocks = blocks(ack);
+        if duplicate.is_some() {
+            assert_eq!(blocks.first(), duplicate.as_ref(), "{what}");
+            blocks.remove(0);
+        }
         let stretches = model.stretches();
         let has = |block: &Range<u32>| block.start <= units.start && units.end <= block.end;
         if let Some(newest) = stretches.iter().find(|stretch| has(stretch)) {
