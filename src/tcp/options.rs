@@ -7,6 +7,8 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CongestionAlgorithm {
+    /// RFC 9438, with the slow start of RFC 9406.
+    Cubic,
     /// RFC 5681 with RFC 6582.
     #[default]
     NewReno,
