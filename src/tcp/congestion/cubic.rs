@@ -1,4 +1,4 @@
-//! CUBIC (RFC 9438): the window is a cubic function of the time since it was last reduced.
+//! CUBIC (RFC 9438, RFC 9293 MAY-18): the window is a cubic function of the time since it was last reduced.
 //!
 //! All of it in integers: windows in octets, times in 2^-10 s where they are cubed.
 #![forbid(unsafe_code)]
