@@ -9,11 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// RFCs listed by section: those that say what TCP does.
-const LISTED: [(u32, &str); 18] = [
+const LISTED: [(u32, &str); 20] = [
     (1122, "what RFC 9293 has left of it"),
     (1337, "TIME-WAIT assassination"),
     (2018, "selective acknowledgment"),
     (2883, "duplicate SACK"),
+    (3465, "appropriate byte counting"),
     (5681, "congestion control"),
     (5961, "blind attacks"),
     (6056, "port selection"),
@@ -27,6 +28,7 @@ const LISTED: [(u32, &str); 18] = [
     (6937, "proportional rate reduction"),
     (7323, "window scale, timestamps, PAWS"),
     (8985, "RACK-TLP"),
+    (9406, "HyStart++"),
     (9438, "CUBIC"),
 ];
 

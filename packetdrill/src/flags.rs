@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ringroad::tcp::{FlowOptions, KeepAlive, TcpConfig};
+use ringroad::tcp::{CongestionAlgorithm, FlowOptions, KeepAlive, TcpConfig};
 
 /// How the stack is set up.
 #[derive(Clone, Debug)]
@@ -36,7 +36,8 @@ impl Default for Flags {
             local: Vec::new(),
             mtu: 1_500,
             tcp: TcpConfig::default(),
-            options: FlowOptions::default(),
+            // What is worked out in scripts is RFC 5681.
+            options: FlowOptions { congestion: CongestionAlgorithm::NewReno, ..FlowOptions::default() },
             keep: KeepAlive::default(),
             ports: 32_768..=60_999,
             // Longer than the two hours before the first keep-alive probe.
@@ -137,11 +138,22 @@ impl Flags {
             "rfc5961" => return Err("the engine cannot do without RFC 5961".to_owned()),
             "ecn" if !switch(value)? => {}
             "ecn" => return Err("the engine has no ECN".to_owned()),
-            "cc" if ["newreno", "reno"].contains(&value) => {}
-            "cc" => return Err("the engine has newreno only".to_owned()),
+            "cc" => match congestion(value.as_bytes()) {
+                Some(algorithm) => self.options.congestion = algorithm,
+                None => return Err("the engine has newreno and cubic".to_owned()),
+            },
             _ => return Err("no such flag".to_owned()),
         }
         Ok(())
+    }
+}
+
+/// Congestion control by its name, here or in the kernel.
+pub fn congestion(name: &[u8]) -> Option<CongestionAlgorithm> {
+    match name {
+        b"cubic" => Some(CongestionAlgorithm::Cubic),
+        b"newreno" | b"reno" => Some(CongestionAlgorithm::NewReno),
+        _ => None,
     }
 }
 
@@ -214,7 +226,7 @@ mod tests {
         for (text, part, why) in [
             ("colour=red", "no such flag", "unknown"),
             ("ecn=1", "no ECN", "not in the engine"),
-            ("cc=cubic", "newreno only", "not in the engine"),
+            ("cc=bbr", "newreno and cubic", "not in the engine"),
             ("rfc5961=0", "RFC 5961", "not in the engine"),
             ("mss=abc", "invalid digit", "no number"),
             ("mss=10", "64 is the least", "too small"),

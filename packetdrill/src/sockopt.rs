@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use ringroad::tcp::{FlowInfo, State};
+use ringroad::tcp::{CongestionAlgorithm, FlowInfo, State};
 
 use crate::errno::{Errno, Outcome, fail};
+use crate::flags::congestion;
 use crate::socket::{Role, Sock};
 use crate::world::World;
 
@@ -139,7 +140,7 @@ fn set_tcp(sock: &mut Sock, name: i32, value: &[u8]) -> Outcome<()> {
         }
         libc::TCP_CONGESTION => {
             let name = value.split(|&octet| octet == 0).next().unwrap_or_default();
-            return if [&b"reno"[..], b"newreno"].contains(&name) { Ok(()) } else { fail(libc::ENOENT) };
+            sock.options.congestion = congestion(name).ok_or(Errno(libc::ENOENT))?;
         }
         _ => return fail(libc::ENOPROTOOPT),
     }
@@ -195,7 +196,10 @@ fn option(sock: &Sock, level: i32, name: i32) -> Outcome<Vec<u8>> {
             let ms = options.user_timeout.unwrap_or_default().as_millis();
             int(i32::try_from(ms).unwrap_or(i32::MAX))
         }
-        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => b"reno\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => match options.congestion {
+            CongestionAlgorithm::Cubic => b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+            _ => b"reno\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+        },
         (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             int(i32::from(options.dscp) << 2)
         }

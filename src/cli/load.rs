@@ -22,14 +22,6 @@ use crate::load::{
     RunReport, Workload, write_hdr_log,
 };
 use crate::runtime::{RunConfig, netlink};
-use crate::tcp::{CongestionAlgorithm, FlowOptions};
-
-/// Congestion control, by the names that `--cc` knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Congestion {
-    /// RFC 5681 with RFC 6582.
-    NewReno,
-}
 
 /// Measure connections per second, requests per second, throughput and latency of a TCP server.
 ///
@@ -108,9 +100,6 @@ pub struct Args {
     pub connect_timeout: Duration,
     #[command(flatten)]
     workers: Workers,
-    /// Congestion control with --backend xdp; the kernel uses its own
-    #[arg(long, value_name = "ALGORITHM", value_enum)]
-    pub cc: Option<Congestion>,
     /// Write the results as one JSON object to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -267,9 +256,7 @@ impl Args {
         if self.duration.is_zero() {
             bail!("--duration 0 measures nothing; use a fraction of a second at least");
         }
-        if self.cc.is_some() && self.workers.backend == Backend::Kernel {
-            bail!("--cc is for --backend xdp; set net.ipv4.tcp_congestion_control for the kernel");
-        }
+        self.workers.check()?;
         let family = self.target.0[0].is_ipv4();
         match &self.source {
             Some(list) if list.0[0].is_ipv4() != family => {
@@ -339,10 +326,7 @@ fn run_engine(args: &Args, plan: &Arc<Plan>, control: &Arc<Control>) -> anyhow::
         source_ports: args.source_ports.clone(),
         ..args.workers.run_config(args.dev.as_deref(), CpusFrom::Last, flows_max(plan), target.ip())?
     };
-    let congestion = match args.cc {
-        Some(Congestion::NewReno) | None => CongestionAlgorithm::NewReno,
-    };
-    let options = FlowOptions { congestion, nagle: false, ..FlowOptions::default() };
+    let options = args.workers.options();
     let factory = |_| Client::new(Arc::clone(plan), Arc::clone(control), options);
     run_xdp(&config, control, factory, || {})
 }
@@ -352,6 +336,7 @@ mod tests {
     use super::*;
     use crate::base::Instant;
     use crate::load::{ErrorKind, Window};
+    use crate::tcp::CongestionAlgorithm;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -363,6 +348,26 @@ mod tests {
     fn plan(profile: &str) -> Plan {
         let words = ["load", "--target", "192.0.2.1:80", "--profile", profile];
         Cli::try_parse_from(words).expect("a good command line").args.plan().expect("a plan")
+    }
+
+    #[test]
+    fn congestion_control_goes_by_its_name_and_the_kernel_has_its_own() {
+        let args = |more: &[&str]| {
+            let words = ["load", "--target", "192.0.2.1:80"].iter().chain(more).copied();
+            Cli::try_parse_from(words).map(|cli| cli.args)
+        };
+        for (more, want) in [
+            (&[][..], CongestionAlgorithm::Cubic),
+            (&["--cc", "cubic"], CongestionAlgorithm::Cubic),
+            (&["--cc", "newreno"], CongestionAlgorithm::NewReno),
+            (&["--cc", "new-reno"], CongestionAlgorithm::NewReno),
+        ] {
+            let args = args(more).expect("a good command line");
+            assert_eq!(args.workers.options().congestion, want, "{more:?}");
+        }
+        assert!(args(&["--cc", "vegas"]).is_err());
+        let kernel = args(&["--backend", "kernel", "--cc", "cubic"]).expect("words that exist");
+        assert!(kernel.plan().is_err_and(|error| error.to_string().contains("tcp_congestion_control")));
     }
 
     #[test]

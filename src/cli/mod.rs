@@ -10,7 +10,7 @@ mod watch;
 mod workers;
 mod xdp;
 
-pub use parse::Backend;
+pub use parse::{Backend, Congestion};
 
 use std::process::ExitCode;
 

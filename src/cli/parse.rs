@@ -10,6 +10,8 @@ use std::vec::Vec;
 
 use clap::ValueEnum;
 
+use crate::tcp::CongestionAlgorithm;
+
 /// Whose TCP carries the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
@@ -17,6 +19,25 @@ pub enum Backend {
     Xdp,
     /// The kernel's stack, over epoll.
     Kernel,
+}
+
+/// Congestion control, by the names that `--cc` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Congestion {
+    /// RFC 9438, with the slow start of RFC 9406.
+    Cubic,
+    /// RFC 5681 with RFC 6582.
+    #[value(name = "newreno", alias = "new-reno")]
+    NewReno,
+}
+
+impl From<Congestion> for CongestionAlgorithm {
+    fn from(named: Congestion) -> Self {
+        match named {
+            Congestion::Cubic => Self::Cubic,
+            Congestion::NewReno => Self::NewReno,
+        }
+    }
 }
 
 /// Addresses that one `--source` may stand for.

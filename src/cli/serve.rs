@@ -20,7 +20,6 @@ use crate::load::kernel::{self, Listener};
 use crate::load::{CloseSide, Control, Environment, ServeApp, Server, Site, cpu_seconds};
 use crate::runtime::RunConfig;
 use crate::stack::Listen;
-use crate::tcp::FlowOptions;
 
 /// What the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,6 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.workers.print_plan(args.max_connections, args.listen.0[0].ip())? {
         return Ok(());
     }
+    args.workers.check()?;
     let app = args.serve_app()?;
     let control = stop_on_signal()?;
     let (backend, listen, mode) = match args.workers.backend {
@@ -173,7 +173,7 @@ fn run_engine(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     if ports.contains(&0) {
         bail!("--backend xdp needs a port: name one in --listen {}:PORT", addrs[0].ip());
     }
-    let options = FlowOptions { nagle: false, ..FlowOptions::default() };
+    let options = args.workers.options();
     let config = RunConfig {
         listen: Vec::from([Listen { ports, options, ..Listen::new(addrs[0].ip(), 0) }]),
         ..args.workers.run_config(

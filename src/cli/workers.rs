@@ -8,11 +8,11 @@ use std::vec::Vec;
 use anyhow::bail;
 
 use super::memory::{self, Memory};
-use super::parse::{self, Backend, List};
+use super::parse::{self, Backend, Congestion, List};
 use super::xdp::{Idle, Mode};
 use crate::load::kernel::Thread;
 use crate::runtime::RunConfig;
-use crate::tcp::TcpConfig;
+use crate::tcp::{FlowOptions, TcpConfig};
 
 /// The workers of one command.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +40,9 @@ pub(super) struct Workers {
     /// With --backend xdp, no RST ends TIME-WAIT (RFC 1337)
     #[arg(long)]
     rfc1337: bool,
+    /// Congestion control with --backend xdp, cubic by default; the kernel uses its own
+    #[arg(long, value_name = "ALGORITHM", value_enum)]
+    cc: Option<Congestion>,
     #[command(flatten)]
     pub memory: Memory,
 }
@@ -70,6 +73,24 @@ impl Workers {
         let limits = self.memory.limits(flows_max, self.count)?;
         std::println!("{}", memory::describe(&limits, self.count, addr.is_ipv6()));
         Ok(true)
+    }
+
+    /// Whether what was asked for goes together.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.cc.is_some() && self.backend == Backend::Kernel {
+            bail!("--cc is for --backend xdp; set net.ipv4.tcp_congestion_control for the kernel");
+        }
+        Ok(())
+    }
+
+    /// The options of connections: what both commands send is sent whole, so nothing is to be held back.
+    pub fn options(&self) -> FlowOptions {
+        let options = FlowOptions { nagle: false, ..FlowOptions::default() };
+        FlowOptions { congestion: self.cc.map_or(options.congestion, Into::into), ..options }
     }
 
     /// A stack on `dev` with these workers and room for `flows_max` connections to or from `addr`, to be

@@ -120,7 +120,7 @@ impl Tcb {
         let recovering = (self.flags.any(Flags::ATTACHED) || seg.has_more_options())
             && self.progress_in_recovery(seg, (acked, freed), env);
         if !recovering {
-            self.grow_window(acked, flight, rtt_us, env);
+            self.grow_window(seg, (acked, flight), rtt_us, env);
         }
     }
 

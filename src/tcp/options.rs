@@ -7,8 +7,10 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CongestionAlgorithm {
-    /// RFC 5681 with RFC 6582.
+    /// RFC 9438, with the slow start of RFC 9406.
     #[default]
+    Cubic,
+    /// RFC 5681 with RFC 6582.
     NewReno,
 }
 
@@ -65,7 +67,7 @@ pub struct FlowOptions {
 impl Default for FlowOptions {
     fn default() -> Self {
         Self {
-            congestion: CongestionAlgorithm::NewReno,
+            congestion: CongestionAlgorithm::Cubic,
             nagle: true,
             keep_alive: None,
             user_timeout: None,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use ringroad::base::{Counter, DropReason};
-use ringroad::tcp::KeepAlive;
+use ringroad::tcp::{CongestionAlgorithm, KeepAlive};
 use ringroad::wire::Control;
 
 use super::host::{Phase, Setup};
@@ -548,6 +548,10 @@ fn set(words: &mut Words<'_>, setup: &mut Setup) -> Result<(), String> {
         "send-buffer" => options.send_buffer = words.number("octets")?,
         "dscp" => options.dscp = words.number("a code point")?,
         "ttl" => options.ttl = words.number("a time to live")?,
+        "cc" => {
+            let known = [("cubic", CongestionAlgorithm::Cubic), ("newreno", CongestionAlgorithm::NewReno)];
+            options.congestion = words.choice("cubic or newreno", &known)?;
+        }
         "nagle" => options.nagle = words.on_or_off()?,
         "keep-alive" => {
             let (idle, interval) = (words.duration()?, words.duration()?);

@@ -2,11 +2,23 @@
 //!
 //! What every acknowledgment needs is [`Congestion`], in the TCB; what an algorithm remembers beyond that is
 //! [`Memory`], attached only while it is in use. No connection costs a box, and no segment an indirect call.
+//!
+//! | | file |
+//! | --- | --- |
+//! | RFC 5681, RFC 3465 | here, `new_reno` |
+//! | RFC 9438 | `cubic` |
+//! | RFC 9406 | `hystart` |
 #![forbid(unsafe_code)]
 
+mod cubic;
+mod hystart;
 mod new_reno;
+mod tagged;
 
+use cubic::{Cubic, Epoch};
+use hystart::HyStart;
 use new_reno::NewReno;
+use tagged::Tagged;
 
 use super::CongestionAlgorithm;
 use crate::base::Micros32;
@@ -34,8 +46,9 @@ pub struct Acked {
 ///
 /// Its state is what it is given: the window, and what it remembers, `None` where there is no room for that.
 pub trait CongestionControl {
-    /// New octets were acknowledged outside recovery.
-    fn on_ack(window: &mut Congestion, acked: &Acked, memory: Option<&mut Memory>);
+    /// New octets were acknowledged outside recovery. Without memory it is not asked: the window then grows
+    /// as RFC 5681 has it, whatever the algorithm.
+    fn on_ack(window: &mut Congestion, acked: &Acked, memory: &mut Memory);
     /// A loss was found with `flight` octets outstanding; once per recovery.
     fn on_loss(window: &mut Congestion, flight: u32, mss: u32, memory: Option<&mut Memory>);
     /// The retransmission timer expired with `flight` octets outstanding; `first` unless it had before
@@ -50,19 +63,32 @@ pub trait CongestionControl {
 /// With a copy of it and of [`Congestion`], what was concluded from a loss that was none is taken back.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Memory {
-    /// Nothing yet.
+    /// Nothing: it was attached just now, or the connection was idle.
     #[default]
     Nothing,
+    /// The first slow start.
+    SlowStart(HyStart),
+    /// The window was reduced, and avoidance has not begun since.
+    Reduced {
+        /// RFC 9438 `W_max`, octets; zero after a timeout, which leaves none.
+        w_max: u32,
+        /// RFC 9438 `cwnd_prior`: the window before it was reduced, octets.
+        cwnd_prior: u32,
+    },
+    /// Congestion avoidance.
+    Avoidance(Epoch),
 }
+
+const _: () = assert!(size_of::<Memory>() == 32);
 
 /// The window of one connection, and how it moves.
 #[derive(Clone, Copy, Debug)]
 pub struct Congestion {
     cwnd: u32,
-    ssthresh: u32,
-    /// Octets acknowledged towards the next increase.
-    counted: u32,
-    algorithm: CongestionAlgorithm,
+    /// Octets; tagged with [`Congestion::AFTER_TIMEOUT`] or zero.
+    ssthresh: Tagged,
+    /// Octets acknowledged towards the next increase; tagged with the algorithm.
+    counted: Tagged,
 }
 
 const _: () = assert!(size_of::<Congestion>() == 12);
@@ -70,25 +96,34 @@ const _: () = assert!(size_of::<Congestion>() == 12);
 /// Calls the algorithm of `$window`.
 macro_rules! each {
     ($window:ident.$event:ident($($argument:expr),*)) => {
-        match $window.algorithm {
-            CongestionAlgorithm::NewReno => NewReno::$event($window, $($argument),*),
+        if $window.counted.tag() == CongestionAlgorithm::Cubic as u32 {
+            Cubic::$event($window, $($argument),*)
+        } else {
+            NewReno::$event($window, $($argument),*)
         }
     };
 }
 
 impl Congestion {
     /// Beyond this, a window says nothing that SND.WND (below 2^30) does not.
-    const CWND_MAX: u32 = (1 << 30) - 1;
+    const CWND_MAX: u32 = Tagged::MAX;
+
+    /// Slow start follows a timeout.
+    const AFTER_TIMEOUT: u32 = 1;
 
     /// The state at the start: in slow start, with an initial window of `initial` octets.
     pub const fn new(algorithm: CongestionAlgorithm, initial: u32) -> Self {
-        Self { cwnd: initial, ssthresh: Self::CWND_MAX, counted: 0, algorithm }
+        let ssthresh = Tagged::new(Self::CWND_MAX, 0);
+        Self { cwnd: initial, ssthresh, counted: Tagged::new(0, algorithm as u32) }
     }
 
     /// See [`CongestionControl::on_ack`].
-    #[inline]
+    #[inline(always)]
     pub fn on_ack(&mut self, acked: &Acked, memory: Option<&mut Memory>) {
-        each!(self.on_ack(acked, memory));
+        match memory {
+            None => self.grow(acked),
+            Some(memory) => each!(self.on_ack(acked, memory)),
+        }
     }
 
     /// See [`CongestionControl::on_loss`].
@@ -113,8 +148,56 @@ impl Congestion {
     }
 
     /// The slow start threshold, octets.
+    #[inline]
     pub const fn ssthresh(&self) -> u32 {
-        self.ssthresh
+        self.ssthresh.get()
+    }
+
+    /// Slow start, or one segment for each window acknowledged (RFC 5681 §3.1).
+    #[inline(always)]
+    fn grow(&mut self, acked: &Acked) {
+        if !acked.window_limited {
+            return;
+        }
+        if self.cwnd < self.ssthresh() {
+            // RFC 3465 §2.3: L = 2, because peers acknowledge every second segment, or a batch of them; after a
+            // timeout L = 1, because what is acknowledged may have left the network long ago.
+            let after_timeout = self.ssthresh.tag() == Self::AFTER_TIMEOUT;
+            let most = if after_timeout { acked.mss } else { 2 * acked.mss };
+            self.widen(acked.octets.min(most));
+            return;
+        }
+        let mut counted = self.counted.get().saturating_add(acked.octets);
+        if counted >= self.cwnd {
+            counted -= self.cwnd;
+            self.widen(acked.mss);
+        }
+        self.counted.set(counted);
+    }
+
+    fn widen(&mut self, octets: u32) {
+        self.cwnd = self.cwnd.saturating_add(octets).min(Self::CWND_MAX);
+    }
+
+    /// RFC 5681 (4): the threshold after a loss is so much, two segments at least, and the window as well.
+    fn reduce(&mut self, ssthresh: u32, mss: u32) {
+        self.ssthresh = Tagged::new(ssthresh.max(2 * mss), 0);
+        self.cwnd = self.ssthresh();
+        self.counted.set(0);
+    }
+
+    /// RFC 5681 §3.1: begins again with one segment. The threshold, `ssthresh`, stays where the first timeout of
+    /// a segment has put it.
+    fn restart(&mut self, ssthresh: u32, mss: u32, first: bool) {
+        let ssthresh = if first { ssthresh.max(2 * mss) } else { self.ssthresh() };
+        self.ssthresh = Tagged::new(ssthresh, Self::AFTER_TIMEOUT);
+        self.cwnd = mss;
+        self.counted.set(0);
+    }
+
+    fn resume(&mut self, initial: u32) {
+        self.ssthresh = Tagged::new(self.ssthresh(), 0);
+        self.cwnd = self.cwnd.min(initial);
     }
 }
 

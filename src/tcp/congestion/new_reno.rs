@@ -8,43 +8,20 @@ use super::{Acked, Congestion, CongestionControl, Memory};
 pub struct NewReno;
 
 impl CongestionControl for NewReno {
-    #[inline]
-    fn on_ack(window: &mut Congestion, acked: &Acked, _: Option<&mut Memory>) {
-        if !acked.window_limited {
-            return;
-        }
-        if window.cwnd < window.ssthresh {
-            // RFC 3465 with L = 2: peers acknowledge every second segment, or a batch of them.
-            let step = acked.octets.min(2 * acked.mss);
-            window.cwnd = (window.cwnd + step).min(Congestion::CWND_MAX);
-            return;
-        }
-        // RFC 5681 §3.1, by counting octets: one SMSS per window acknowledged.
-        window.counted = window.counted.saturating_add(acked.octets);
-        if window.counted >= window.cwnd {
-            window.counted -= window.cwnd;
-            window.cwnd = (window.cwnd + acked.mss).min(Congestion::CWND_MAX);
-        }
+    fn on_ack(window: &mut Congestion, acked: &Acked, _: &mut Memory) {
+        window.grow(acked);
     }
 
     fn on_loss(window: &mut Congestion, flight: u32, mss: u32, _: Option<&mut Memory>) {
-        // RFC 5681 (4).
-        window.ssthresh = (flight / 2).max(2 * mss);
-        window.cwnd = window.ssthresh;
-        window.counted = 0;
+        window.reduce(flight / 2, mss);
     }
 
     fn on_timeout(window: &mut Congestion, flight: u32, mss: u32, first: bool, _: Option<&mut Memory>) {
-        // RFC 5681 §3.1: the threshold stays where the first timeout of a segment has put it.
-        if first {
-            window.ssthresh = (flight / 2).max(2 * mss);
-        }
-        window.cwnd = mss;
-        window.counted = 0;
+        window.restart(flight / 2, mss, first);
     }
 
     fn on_idle(window: &mut Congestion, initial: u32, _: Option<&mut Memory>) {
-        window.cwnd = window.cwnd.min(initial);
+        window.resume(initial);
     }
 }
 
@@ -90,6 +67,22 @@ mod tests {
         let mut reno = new(10 * MSS);
         reno.on_ack(&acked(10 * MSS), None);
         assert_eq!(reno.cwnd(), 12 * MSS);
+    }
+
+    /// RFC 3465 §2.3.
+    #[test]
+    fn after_a_timeout_slow_start_opens_by_a_segment_for_each_acknowledgment_until_it_ends() {
+        let mut reno = new(10 * MSS);
+        reno.on_timeout(20 * MSS, MSS, true, None);
+        for want in 2..=10 {
+            reno.on_ack(&acked(2 * MSS), None);
+            assert_eq!(reno.cwnd(), want * MSS);
+        }
+        reno.on_ack(&acked(9 * MSS), None);
+        assert_eq!(reno.cwnd(), 10 * MSS, "avoidance");
+        reno.on_idle(4 * MSS, None);
+        reno.on_ack(&acked(2 * MSS), None);
+        assert_eq!(reno.cwnd(), 6 * MSS, "a slow start that follows no timeout");
     }
 
     #[test]

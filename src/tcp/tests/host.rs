@@ -11,8 +11,8 @@ use crate::base::{Clock, Counter, Counters, DropReason, Instant, Seq};
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
 use crate::tcp::{
-    ChallengeLimit, ChunkPool, CloseReason, Env, FlowInfo, FlowOptions, HalfOpen, IcmpMeaning, Opening,
-    RecvPools, Report, Segment, SettingsId, Shared, State, Tcb, TcpConfig,
+    ChallengeLimit, ChunkPool, CloseReason, CongestionAlgorithm, Env, FlowInfo, FlowOptions, HalfOpen,
+    IcmpMeaning, Opening, RecvPools, Report, Segment, SettingsId, Shared, State, Tcb, TcpConfig,
 };
 
 /// What a TCB borrows for each call.
@@ -102,6 +102,11 @@ pub fn config() -> TcpConfig {
     TcpConfig { timestamps: false, sack: false, window_scale: false, ..TcpConfig::default() }
 }
 
+/// With the windows of RFC 5681, which are worked out in one's head.
+pub fn options() -> FlowOptions {
+    FlowOptions { congestion: CongestionAlgorithm::NewReno, ..FlowOptions::default() }
+}
+
 pub fn opening(iss: Seq, now: Instant) -> Opening {
     Opening { iss, mss: 1_000, mss_default: 536, timestamp_offset: 7_000, now }
 }
@@ -134,7 +139,7 @@ impl Host {
 
     /// An active open with these settings, before its SYN is looked at.
     pub fn opening_with(adjust: impl FnOnce(&mut TcpConfig, &mut FlowOptions)) -> Self {
-        let (mut config, mut options) = (config(), FlowOptions::default());
+        let (mut config, mut options) = (config(), options());
         adjust(&mut config, &mut options);
         let mut host = Self::new(config, |lent| lent.active_open(ISS, &options));
         host.drain();
@@ -168,7 +173,7 @@ impl Host {
 
     /// SYN-RECEIVED as the stack makes it when the answer to a SYN-ACK comes.
     pub fn half_open(syn: &Seg, adjust: impl FnOnce(&mut TcpConfig, &mut FlowOptions)) -> Self {
-        let (mut config, mut options) = (config(), FlowOptions::default());
+        let (mut config, mut options) = (config(), options());
         adjust(&mut config, &mut options);
         Self::new(config, |lent| {
             let half = HalfOpen::new(&syn.segment(), ISS, lent.now);

@@ -4,6 +4,7 @@
 mod arrives;
 mod close;
 mod cold;
+mod congestion;
 mod handshake;
 pub(super) mod host;
 mod icmp;
