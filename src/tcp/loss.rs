@@ -6,6 +6,7 @@ use super::arrives::stamp_before;
 use super::cold::Shared;
 use super::congestion::{Congestion, Memory};
 use super::flags::Flags;
+use super::probe::Probe;
 use super::prr::Prr;
 use super::rack::{Path, Rack};
 use super::scoreboard::{Run, Scoreboard, SentPool};
@@ -16,7 +17,7 @@ use crate::wire::{SackBlocks, TcpOptions};
 
 /// What is being done about losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     /// Nothing.
     #[default]
     Open,
@@ -24,15 +25,6 @@ enum Phase {
     Recovery,
     /// The retransmission timer expired, and what was in flight then is not acknowledged yet.
     AfterTimeout,
-}
-
-/// A tail loss probe that was sent (RFC 8985 §7).
-#[derive(Clone, Copy, Debug)]
-struct Probe {
-    /// TLP.end_seq.
-    end: Seq,
-    /// TLP.is_retrans.
-    again: bool,
 }
 
 /// What to go back to when a repair turns out not to have been needed.
@@ -50,15 +42,15 @@ struct Undo {
 /// What one connection remembers of losses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loss {
-    board: Scoreboard,
+    pub(super) board: Scoreboard,
     rack: Rack,
     prr: Prr,
     /// SND.NXT when the repair began (RFC 6675 RecoveryPoint); meaningful unless `Open`.
     recover: Seq,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// Segments that brought news in SACK blocks since SND.UNA moved.
     sackers: u8,
-    probe: Option<Probe>,
+    pub(super) probe: Option<Probe>,
     undo: Option<Undo>,
 }
 
@@ -88,15 +80,15 @@ impl Loss {
 }
 
 /// What the SACK blocks of a segment say, in the order of sequence numbers.
-struct Report {
-    blocks: SackBlocks,
+pub struct Report {
+    pub(super) blocks: SackBlocks,
     /// What the peer received twice (RFC 2883 §4).
-    duplicate: Option<(Seq, Seq)>,
+    pub(super) duplicate: Option<(Seq, Seq)>,
 }
 
 impl Tcb {
     /// Its losses, and the pool that all share.
-    fn loss<'a>(&self, shared: &'a mut Shared) -> Option<(&'a mut Loss, &'a mut SentPool)> {
+    pub(super) fn loss<'a>(&self, shared: &'a mut Shared) -> Option<(&'a mut Loss, &'a mut SentPool)> {
         if !self.flags.any(Flags::ATTACHED) {
             return None;
         }
@@ -107,7 +99,7 @@ impl Tcb {
     ///
     /// Until something is known to be lost, or to have overtaken something, one run is as good as many: numbers are
     /// in the order of time.
-    fn start_board(&mut self, env: &mut Env<'_>) -> bool {
+    pub(super) fn start_board(&mut self, env: &mut Env<'_>) -> bool {
         if self.flags.any(Flags::BOARD) {
             return true;
         }
@@ -283,26 +275,6 @@ impl Tcb {
         env.counters.add(Counter::SpuriousRecoveries);
     }
 
-    /// RFC 8985 §7.4.2: whether the probe repaired a loss, which is congestion, or was not needed.
-    fn judge_probe(&mut self, seg: &Segment<'_>, before: Seq, report: &Report, env: &mut Env<'_>) {
-        let (una, mss) = (self.snd.una, u32::from(self.snd.mss));
-        let flight = self.snd.nxt.since(before);
-        let moved = before.before(una);
-        let Some((loss, _)) = self.loss(env.shared) else { return };
-        let Some(probe) = loss.probe.filter(|probe| probe.end.at_or_before(seg.ack)) else { return };
-        let needless = !probe.again
-            || report.duplicate.is_some()
-            || (!moved && seg.is_empty() && report.blocks.as_slice().is_empty());
-        if needless {
-            loss.probe = None;
-        } else if probe.end.before(seg.ack) {
-            loss.probe = None;
-            if loss.phase == Phase::Open {
-                self.reduce(flight, mss, env.shared);
-            }
-        }
-    }
-
     /// RFC 6675 §5.1: what was in flight when the repair began is acknowledged.
     fn end_if_recovered(&mut self, env: &mut Env<'_>) {
         let una = self.snd.una;
@@ -342,7 +314,7 @@ impl Tcb {
     }
 
     /// A loss was found; returns what the congestion window was.
-    fn reduce(&mut self, flight: u32, mss: u32, shared: &mut Shared) -> (Congestion, Memory) {
+    pub(super) fn reduce(&mut self, flight: u32, mss: u32, shared: &mut Shared) -> (Congestion, Memory) {
         let before = self.congestion;
         let cold = self.cold_mut(shared);
         let memory = cold.as_ref().map(|cold| cold.congestion).unwrap_or_default();
@@ -429,7 +401,7 @@ impl Tcb {
     }
 
     /// As much of `start..end`, which was sent before, as one segment takes.
-    fn send_again(&mut self, start: Seq, end: Seq, env: &mut Env<'_>) -> Outgoing {
+    pub(super) fn send_again(&mut self, start: Seq, end: Seq, env: &mut Env<'_>) -> Outgoing {
         let text_end = self.snd.una + self.send_buf.len();
         let stop = if text_end.before(end) { text_end } else { end };
         let len = if start.before(stop) { stop.since(start) } else { 0 };
@@ -442,58 +414,6 @@ impl Tcb {
     pub(super) fn room_for_new(&self, shared: &Shared) -> u32 {
         let Some(cold) = self.cold(shared) else { return 0 };
         cold.loss.window(self.congestion.cwnd()).saturating_sub(cold.loss.pipe(self.snd.flight()))
-    }
-
-    /// RFC 8985 §7.2: microseconds until a probe is to be sent, if one is to be.
-    ///
-    /// Never for a single segment in flight: the worst delay of its acknowledgment would have to be added, and
-    /// then the retransmission timer is always first.
-    #[inline]
-    pub(super) fn probe_timeout(&self, shared: &Shared) -> Option<u32> {
-        /// How late a peer's or our own turn may be: timers and schedulers, microseconds.
-        const GRAIN_US: u32 = 2_000;
-        let srtt_us = self.rtt.srtt_us();
-        let may = self.flags.any(Flags::SACK) && srtt_us > 0 && self.timeouts == 0 && self.snd.wnd > 0;
-        let quiet =
-            |loss: &Loss| loss.phase == Phase::Open && loss.probe.is_none() && loss.board.sacked() == 0;
-        let allowed = may && self.cold(shared).is_none_or(|cold| quiet(&cold.loss));
-        allowed.then(|| srtt_us.saturating_mul(2).saturating_add(GRAIN_US))
-    }
-
-    /// RFC 8985 §7.3: nothing was heard for a while, so a segment asks for an answer; the next time it is a timeout.
-    pub(super) fn on_probe_timer(&mut self, env: &mut Env<'_>) {
-        self.flags.clear(Flags::PROBING);
-        if self.snd.flight() > 0 && self.probe_timeout(env.shared).is_some() && self.start_board(env) {
-            self.flags.set(Flags::TAIL_PROBE);
-        }
-        self.start_timeout(env);
-    }
-
-    /// The probe: new text if there is any, else the last segment again.
-    pub(super) fn poll_tail_probe(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        self.flags.clear(Flags::TAIL_PROBE);
-        let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
-        if flight == 0 || !self.flags.any(Flags::BOARD) {
-            return None;
-        }
-        let nxt = self.snd.nxt;
-        let unsent = self.send_buf.len().saturating_sub(flight);
-        let new = unsent.min(mss).min(self.snd.wnd.saturating_sub(flight));
-        let again = new == 0 || self.snd.cursor != nxt;
-        let out = if again {
-            // All but the last segment of a flight are full, most of the time.
-            let last = (flight - 1) % mss + 1;
-            self.send_again(nxt - last, nxt, env)
-        } else {
-            let fin = self.snd.fin == Fin::Queued && new == unsent && flight + new < self.snd.wnd;
-            self.send_at(nxt, new, fin, env)
-        };
-        env.counters.add(Counter::TailLossProbes);
-        let end = self.snd.nxt;
-        if let Some((loss, _)) = self.loss(env.shared) {
-            loss.probe = Some(Probe { end, again });
-        }
-        Some(out)
     }
 
     /// What must hold of the scoreboard; for tests and simulations.

@@ -8,7 +8,7 @@
 //! | §3.5 passive open | `half_open` |
 //! | §3.6, §3.10.7.4 TIME-WAIT (RFC 6191) | `time_wait` |
 //! | §3.8.1 retransmission (RFC 6298) | `rtt`, `expire` |
-//! | losses with SACK (RFC 6675, 8985, 6937), without (RFC 6582) | `loss`, `scoreboard`, `rack`, `prr`; `recovery` |
+//! | losses with SACK (RFC 6675, 8985, 6937), without (RFC 6582) | `loss`, `probe`, `scoreboard`, `rack`, `prr`; `recovery` |
 //! | §3.8.2 congestion control (RFC 5681) | `congestion`, `growth` |
 //! | §3.8.6 window, Nagle, probes | `output`, `expire` |
 //! | §3.9.2.2 ICMP | `icmp` |
@@ -37,6 +37,7 @@ mod loss;
 mod options;
 mod output;
 mod predicted;
+mod probe;
 mod prr;
 mod rack;
 mod reassembly;
