@@ -75,7 +75,7 @@ pub struct TcbCold {
     pub(super) offered: u32,
 }
 
-const _: () = assert!(size_of::<TcbCold>() <= 288);
+const _: () = assert!(size_of::<TcbCold>() <= 272);
 
 impl Slot for TcbCold {
     fn set_next_free(&mut self, next: u32) {

@@ -25,9 +25,9 @@ pub struct Epoch {
     last: Micros32,
     /// `W_est`, octets.
     w_est: u32,
-    /// What `W_est` and cwnd are more than that, 2^-16 octets.
-    w_est_part: u16,
-    cwnd_part: u16,
+    /// What `W_est` and cwnd are more than that, 2^-8 octets.
+    w_est_part: u8,
+    cwnd_part: u8,
     /// Nothing was in flight after the last acknowledgment.
     idle: bool,
 }
@@ -142,7 +142,7 @@ impl Epoch {
         // §4.4 and §4.5, concave and convex: by (target - cwnd) / cwnd for each segment.
         let target = self.window_at(self.elapsed_us.saturating_add(acked.srtt_us), acked.mss);
         let more = target.clamp(cwnd, cwnd + cwnd / 2) - cwnd;
-        let step = carry(&mut self.cwnd_part, (share * u64::from(more)) >> 16);
+        let step = carry(&mut self.cwnd_part, (share * u64::from(more)) >> 24);
         window.widen(step);
     }
 
@@ -163,12 +163,12 @@ impl Epoch {
 
     /// §4.3: what the window of Reno would be, had it been reduced by as little; `share` of a window, 2^-32, was acknowledged.
     fn estimate(&mut self, share: u64, mss: u32) {
-        let mut more = (share * u64::from(mss)) >> 16;
+        let mut more = share * u64::from(mss);
         if self.w_est < self.cwnd_prior {
             // alpha is 3 (1 - beta) / (1 + beta) until what was lost is won back, then one.
             more = more * 9 / 17;
         }
-        let step = carry(&mut self.w_est_part, more);
+        let step = carry(&mut self.w_est_part, more >> 24);
         self.w_est = self.w_est.saturating_add(step);
     }
 
@@ -205,12 +205,12 @@ fn tick(us: u32) -> u32 {
     u32::try_from(u64::from(us) * 1_024 / 1_000_000).expect("fewer than microseconds")
 }
 
-/// Adds `more`, 2^-16 octets, to `rest`, which keeps what is no whole octet; returns the whole ones.
-#[expect(clippy::cast_possible_truncation, reason = "the lower 16 bits are what is kept")]
-fn carry(rest: &mut u16, more: u64) -> u32 {
+/// Adds `more`, 2^-8 octets, to `rest`, which keeps what is no whole octet; returns the whole ones.
+#[expect(clippy::cast_possible_truncation, reason = "the lower eight bits are what is kept")]
+fn carry(rest: &mut u8, more: u64) -> u32 {
     let sum = u64::from(*rest) + more;
-    *rest = sum as u16;
-    u32::try_from(sum >> 16).unwrap_or(u32::MAX)
+    *rest = sum as u8;
+    u32::try_from(sum >> 8).unwrap_or(u32::MAX)
 }
 
 /// RFC 9438 §4.6: beta is 0.7.

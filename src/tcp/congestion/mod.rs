@@ -79,7 +79,7 @@ pub enum Memory {
     Avoidance(Epoch),
 }
 
-const _: () = assert!(size_of::<Memory>() == 32);
+const _: () = assert!(size_of::<Memory>() == 28);
 
 /// The window of one connection, and how it moves.
 #[derive(Clone, Copy, Debug)]
