@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `frame` | [`Frame`] and [`FramePool`]: one owner for each slot of packet memory |
 //! | `huge_pages` | `HugePages`: an allocator for programs with large tables, on Linux |
+//! | [`link`] | what an impaired link does to frames, in whatever time |
 //! | [`memory`] | a wire between two engines, on one thread or two |
 //! | [`sim`] | a seeded network in memory, in virtual time |
 //! | `xdp` | AF_XDP: the steering program, and one socket with its UMEM for each queue |
@@ -11,6 +12,7 @@
 mod frame;
 #[cfg(target_os = "linux")]
 mod huge_pages;
+pub mod link;
 pub mod memory;
 pub mod sim;
 #[cfg(feature = "xdp")]
