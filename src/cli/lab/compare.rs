@@ -84,7 +84,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let own = format!("run-{}", std::process::id());
     let lab = match &args.name {
         Some(name) => Lab::open(Some(name))?,
-        None => Lab::up(&LabConfig { name: Some(own.clone()), queues: settings.workers, mtu: 1500 })?,
+        None => Lab::up(&LabConfig {
+            name: Some(own.clone()),
+            queues: settings.workers,
+            mtu: 1500,
+            ..LabConfig::default()
+        })?,
     };
     let outcome = compare(&lab, &settings, &stop);
     if args.name.is_none() {

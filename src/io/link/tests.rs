@@ -1,4 +1,6 @@
 //! What the link promises: its arithmetic as tables, and that no frame vanishes, whatever it is told to do.
+#![forbid(unsafe_code)]
+
 use std::vec;
 
 use proptest::prelude::*;
