@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::common::{CLEAN, CUT, Ev, Script, after, assert_nothing_left, config, connect, on, pair, run, v4};
-use ringroad::io::link::LinkConfig;
+use ringroad::io::link::{Bursts, LinkConfig, QueueLimit};
 use ringroad::io::sim::SimNet;
 use ringroad::stack::Listen;
 use ringroad::tcp::CloseReason;
@@ -106,6 +106,11 @@ fn no_frame_vanishes_whatever_happens_to_it() {
         corrupt: 100_000,
         replay: 100_000,
         replay_us: 10_000,
+        rate_bps: 10_000_000,
+        queue: QueueLimit::Packets(10),
+        bursts: Some(Bursts::new(50_000, 3)),
+        reorder: 100_000,
+        reorder_us: 3_000,
         ..CLEAN
     };
     let mut net = connected(3, CLEAN);

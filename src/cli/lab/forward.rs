@@ -332,8 +332,8 @@ impl Forwarder {
         let mut received = 0;
         for (socket, direction) in self.sockets.iter_mut().zip(&mut self.directions) {
             received += socket.receive(Self::BATCH, |Received { at, octets }| {
-                // Clocks of the system may jump; a frame has not waited for long.
-                let age = wall.saturating_sub(at).min(Duration::from_millis(10));
+                // The clock may have jumped; a frame has not waited for longer than that.
+                let age = wall.saturating_sub(at).min(Duration::from_secs(1));
                 direction.take(now - age, octets);
             });
         }
