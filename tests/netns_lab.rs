@@ -1,10 +1,10 @@
 //! The lab as its users meet it: `ringroad lab up`, `exec` and `down`, on real namespaces. Needs root.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringroad::cli::lab::{End, Lab, LabConfig};
 
@@ -46,8 +46,29 @@ impl Named {
 
     /// What the file system knows of the lab's namespaces.
     fn names(&self) -> Vec<String> {
-        let names = ["client", "server"].map(|end| format!("rr-{}-{end}", self.0));
+        let names = ["client", "server", "link"].map(|end| format!("rr-{}-{end}", self.0));
         names.into_iter().filter(|name| Path::new("/run/netns").join(name).exists()).collect()
+    }
+}
+
+impl Named {
+    /// What the link has done to packets for the server, of one kind.
+    fn to_server(&self, what: &str) -> u64 {
+        let told = assert_success(&ringroad(&["lab", "link", "--name", &self.0]));
+        let counts: serde_json::Value = serde_json::from_str(&told).expect("an object");
+        counts["to_server"][what].as_u64().unwrap_or_else(|| panic!("{what} in {counts}"))
+    }
+
+    /// The processes that forward for this lab.
+    fn forwarders(&self) -> Vec<i32> {
+        let wanted = format!("lab\0forward\0--name\0{}\0", self.0);
+        let processes = std::fs::read_dir("/proc").expect("it is mounted").filter_map(Result::ok);
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let forwards = |id: &i32| {
+            std::fs::read(format!("/proc/{id}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&wanted))
+        };
+        ids.filter(forwards).collect()
     }
 }
 
@@ -134,7 +155,7 @@ fn up_that_fails_half_way_leaves_nothing() {
     }
     let lab = Named::new("half");
     // The namespaces are made first, and then no veth takes such packets.
-    let config = LabConfig { name: Some(lab.0.clone()), queues: 1, mtu: 70_000 };
+    let config = LabConfig { name: Some(lab.0.clone()), queues: 1, mtu: 70_000, ..LabConfig::default() };
     let error = Lab::up(&config).expect_err("an IP packet has at most 65535 octets");
     assert!(error.to_string().contains("veth pair"), "{error}");
     assert_eq!(lab.names(), Vec::<String>::new());
@@ -232,6 +253,123 @@ fn run_measures_every_pairing_and_leaves_nothing() {
             .count()
     });
     assert_eq!(left.unwrap_or(0), 0, "the lab is gone");
+}
+
+#[test]
+fn a_link_delays_packets_each_way_and_lets_neighbours_be_found() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("delay");
+    assert_success(&lab.up(&["--delay", "20ms", "--queues", "2"]));
+    assert_eq!((lab.names().len(), lab.forwarders().len()), (3, 1));
+    let handle = Lab::open(Some(&lab.0)).expect("the lab is up");
+    for address in ["10.77.0.1", "fd77::1"] {
+        lab.assert_carries(address);
+        // Nobody listens: the answer to a SYN is a reset, one round trip later.
+        let refused = || {
+            let start = Instant::now();
+            TcpStream::connect((address, 9)).expect_err("nobody listens there");
+            start.elapsed()
+        };
+        let took = handle.run_at(End::Client, refused).expect("the lab is up");
+        assert!(took >= Duration::from_millis(40), "{address}: {took:?}");
+    }
+    // What is between the ends sees packets as they would be on a wire, whoever the peer is.
+    handle.set_offloads(End::Server, true).expect("veth can");
+    assert_offloads(&lab, "server", "off");
+    assert!(assert_success(&lab.down()).contains("is down"));
+    assert_eq!((lab.names().len(), lab.forwarders().len()), (0, 0));
+}
+
+#[test]
+fn a_link_loses_as_much_as_it_should_and_accounts_for_every_packet() {
+    if !is_root() {
+        return;
+    }
+    const PACKETS: u64 = 20_000;
+    let lab = Named::new("loss");
+    assert_success(&lab.up(&["--delay", "1ms", "--loss", "1%", "--duplicate", "2%", "--seed", "3"]));
+    let handle = Lab::open(Some(&lab.0)).expect("the lab is up");
+    let send = || {
+        let socket = UdpSocket::bind("10.77.1.1:0").expect("an address of the client's");
+        for packet in 0..PACKETS {
+            // Nobody listens, and some say so.
+            let _ = socket.send_to(&[0; 100], "10.77.0.1:9");
+            if packet % 500 == 499 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    };
+    handle.run_at(End::Client, send).expect("the lab is up");
+    let start = Instant::now();
+    while lab.to_server("offered") < PACKETS || lab.to_server("held") > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", lab.to_server("offered"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let [offered, lost, duplicated, delivered] =
+        ["offered", "lost", "duplicated", "delivered"].map(|what| lab.to_server(what));
+    assert_eq!(offered + duplicated, lost + delivered);
+    let share = |of: u64| 1_000 * of / offered;
+    assert!((8..=12).contains(&share(lost)) && (17..=23).contains(&share(duplicated)), "{lost} {duplicated}");
+}
+
+#[test]
+fn a_forwarder_that_was_killed_is_told_of_and_down_removes_the_rest() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("killed");
+    assert_success(&lab.up(&["--delay", "0ms"]));
+    lab.assert_carries("10.77.0.1");
+    let [forwarder] = lab.forwarders()[..] else { panic!("{:?}", lab.forwarders()) };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(forwarder), nix::sys::signal::Signal::SIGKILL)
+        .expect("it is ours");
+    let start = Instant::now();
+    while !lab.forwarders().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "it does not die");
+    }
+    let asked = ringroad(&["lab", "link", "--name", &lab.0]);
+    assert!(!asked.status.success() && told(&asked).contains("does not answer"), "{}", told(&asked));
+    assert!(assert_success(&lab.down()).contains("is down"));
+    assert_eq!(lab.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_forwarder_ends_with_its_interfaces() {
+    if !is_root() {
+        return;
+    }
+    let lab = Named::new("gone");
+    assert_success(&lab.up(&["--delay", "1ms"]));
+    assert_success(&lab.exec("client", &["ip", "link", "delete", "rr0"]));
+    let start = Instant::now();
+    while !lab.forwarders().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "it goes on without an interface");
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_link_is_told_in_a_sentence() {
+    for (flags, sentence) in [
+        (&["--delay", "20"][..], "a time is a number with a unit"),
+        (&["--delay", "2m"], "a time is a number with a unit"),
+        (&["--delay", "61s"], "a link delays by 60s at most"),
+        (&["--rate", "1g"], "a rate is a number with a unit"),
+        (&["--rate", "1bit"], "a rate is between 1kbit and 1000gbit"),
+        (&["--loss", "0.1"], "a share is a percentage"),
+        (&["--loss", "101%"], "a share is 100% at most"),
+        (&["--loss-burst", "3"], "--loss <SHARE>"),
+        (&["--rate", "1gbit", "--queue", "long"], "a queue is a number of packets"),
+        (&["--ecn", "often"], "marks are for a share"),
+    ] {
+        let refused = ringroad(&[&["lab", "up", "--name", "never"], flags].concat());
+        assert!(
+            !refused.status.success() && told(&refused).contains(sentence),
+            "{flags:?}: {}",
+            told(&refused)
+        );
+    }
 }
 
 fn assert_offloads(lab: &Named, end: &str, expected: &str) {

@@ -15,7 +15,8 @@ fn at_client(name: &str, test: impl FnOnce(&Lab) + Send) {
         return;
     }
     let name = format!("test-{name}-{}", std::process::id());
-    let lab = Lab::up(&LabConfig { name: Some(name.clone()), queues: 2, mtu: 1500 }).expect("a new lab");
+    let lab = Lab::up(&LabConfig { name: Some(name.clone()), queues: 2, mtu: 1500, ..LabConfig::default() })
+        .expect("a new lab");
     let result = thread::scope(|scope| {
         scope.spawn(|| lab.run_at(End::Client, || test(&lab)).expect("the lab is up")).join()
     });

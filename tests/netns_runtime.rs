@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use in_lab::in_lab;
+use in_lab::{DIRECT, in_lab};
 use nix::sys::socket::{Backlog, listen};
 use ringroad::cli::lab::{End, Lab};
 use ringroad::runtime::{Handle, RunConfig, netlink, run};
@@ -32,7 +32,7 @@ impl App for Echo {
 
 #[test]
 fn listening_on_all_addresses_takes_the_link_local_one_too() {
-    in_lab("all", |lab| {
+    in_lab("all", DIRECT, |lab| {
         let config = RunConfig {
             listen: vec![Listen::new(Ipv6Addr::UNSPECIFIED.into(), 7)],
             ..RunConfig::new(Lab::INTERFACE)
@@ -69,7 +69,7 @@ fn listening_on_all_addresses_takes_the_link_local_one_too() {
 
 #[test]
 fn listeners_that_cannot_be_made_are_told_why() {
-    in_lab("listeners", |lab| {
+    in_lab("listeners", DIRECT, |lab| {
         let [all, one] = [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 77, 0, 1)];
         let on = |addr: Ipv4Addr, port| Listen::new(addr.into(), port);
         for (listen, want) in [
@@ -158,7 +158,7 @@ fn established(lab: &Lab) -> usize {
 #[test]
 fn the_end_resets_every_connection_though_they_are_more_than_one_call_serves() {
     const CONNECTIONS: u32 = 6_000;
-    in_lab("end", |lab| {
+    in_lab("end", DIRECT, |lab| {
         let listener = listener(lab);
         let port = listener.local_addr().expect("it is bound").port();
         let target = SocketAddr::from((Ipv4Addr::new(10, 77, 0, 1), port));
@@ -175,7 +175,7 @@ fn the_end_resets_every_connection_though_they_are_more_than_one_call_serves() {
 
 #[test]
 fn a_neighbour_is_found_among_more_than_can_be_told() {
-    in_lab("many", |lab| {
+    in_lab("many", DIRECT, |lab| {
         let servers = (1..=20).map(|host| Ipv4Addr::new(10, 77, 2, host)).collect::<Vec<_>>();
         let server = lab.interface(End::Server).expect("the lab is up");
         let add = || servers.iter().try_for_each(|&addr| netlink::add_address(server.index, addr.into(), 16));

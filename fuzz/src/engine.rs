@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringroad::base::FlowId;
-use ringroad::io::sim::{Faults, SimNet};
+use ringroad::io::link::LinkConfig;
+use ringroad::io::sim::SimNet;
 use ringroad::stack::{App, Connect, Cx, Flow, Listen};
 use ringroad::tcp::{CloseReason, FlowOptions};
 
@@ -167,7 +168,7 @@ impl Play {
             9 => self.with(host, which, |flow, _| flow.resume()),
             10 => self.with(host, which, move |flow, _| flow.set_timer(Duration::from_millis(n as u64))),
             11 => self.appetite.set(n % 9),
-            12 => self.net.set_faults(host, faults(number)),
+            12 => self.net.set_link(host, faults(number)),
             13 => {
                 for _ in 0..n % 32 {
                     self.net.step();
@@ -200,9 +201,9 @@ fn send(flow: &mut Flow<'_>, streams: &mut Streams, n: usize) {
 }
 
 /// A link by a number: how late, how much later still, and up to a fifth lost, repeated and damaged.
-fn faults(number: u16) -> Faults {
+fn faults(number: u16) -> LinkConfig {
     let [low, high] = number.to_le_bytes().map(u32::from);
-    Faults {
+    LinkConfig {
         delay_us: 50 + (low & 15) * 2_000,
         jitter_us: (low >> 4) * 2_000,
         loss: (high & 7) * 30_000,
@@ -230,7 +231,7 @@ pub fn check(data: &[u8]) {
     // With a good link, readers that read and applications that close, every connection ends by itself.
     play.appetite.set(8);
     for host in [0, 1] {
-        play.net.set_faults(host, CLEAN);
+        play.net.set_link(host, CLEAN);
     }
     play.run(120_000);
     for _ in 0..3 {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ringroad::base::{AddrPair, HashKey, Seq};
-use ringroad::io::sim::Faults;
+use ringroad::io::link::LinkConfig;
 use ringroad::stack::{EngineConfig, Limits, Owners, Route, Routes};
 use ringroad::tcp::TcpConfig;
 use ringroad::wire::{
@@ -27,8 +27,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// A link as good as a cable: 50 us.
-pub const CLEAN: Faults =
-    Faults { delay_us: 50, jitter_us: 0, loss: 0, duplicate: 0, corrupt: 0, replay: 0, replay_us: 0 };
+pub const CLEAN: LinkConfig = LinkConfig { delay_us: 50, ..LinkConfig::PERFECT };
 
 pub fn address(n: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, n])

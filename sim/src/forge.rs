@@ -76,7 +76,7 @@ impl Forger {
         frame
     }
 
-    /// Bits flipped, or the end cut off. What the Internet checksum cannot see is not done: see `Faults::corrupt`.
+    /// Bits flipped, or the end cut off. What the Internet checksum cannot see is not done: see `LinkConfig::corrupt`.
     fn damage(&mut self, mut frame: Vec<u8>) -> Vec<u8> {
         if self.rng.below(2) == 0 {
             let len = u32::try_from(frame.len()).expect("a frame is short");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ringroad::base::{HashKey, Rng};
-use ringroad::io::sim::Faults;
+use ringroad::io::link::{Bursts, LinkConfig, Mark, QueueLimit};
 use ringroad::stack::{EngineConfig, Limits, Owners, Route, Routes};
 use ringroad::tcp::{FlowOptions, KeepAlive, RtoBounds, TcpConfig, TimeWaitFull};
 use ringroad::wire::Mac;
@@ -74,7 +74,7 @@ pub struct Machine {
     pub limits: Limits,
     pub tcp: TcpConfig,
     pub mtu: u16,
-    pub faults: Faults,
+    pub faults: LinkConfig,
     pub tx_room: usize,
     pub rx_ring: usize,
     /// How far its clock is ahead.
@@ -123,6 +123,9 @@ fn some(rng: &mut Rng, most: u32) -> u32 {
     }
 }
 
+/// The largest MTU of all, with a tagged Ethernet header.
+const FRAME_LEN_MAX: usize = 9_018;
+
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -135,10 +138,12 @@ impl Scenario {
             [Kind::Calm, Kind::Reuse, Kind::Reuse, Kind::Rough, Kind::Rough, Kind::Hostile, Kind::Hostile];
         let kind = pick(&mut rng, &kinds);
         let timestamps = rng.below(4) > 0;
-        let faults = draw_faults(&mut rng, kind, timestamps);
+        let mut faults = draw_faults(&mut rng, kind, timestamps);
+        if matches!(kind, Kind::Rough | Kind::Hostile) {
+            draw_path(&mut Rng::new(seed ^ 0x52_u64.rotate_right(8)), &mut faults);
+        }
         let rates = draw_rates(&mut rng, kind);
-        let on_link = u64::from(faults.delay_us + faults.jitter_us + faults.replay_us);
-        let mut lifetime = Duration::from_micros(on_link + 1_000);
+        let mut lifetime = faults.lifetime_max(FRAME_LEN_MAX) + ms(1);
         if rates.stall > 0 {
             lifetime += STALL_MAX;
         }
@@ -209,14 +214,14 @@ pub fn addresses(machine: usize) -> [IpAddr; 2] {
     [[10, 0, 0, n].into(), v6(n)]
 }
 
-fn draw_faults(rng: &mut Rng, kind: Kind, timestamps: bool) -> Faults {
+fn draw_faults(rng: &mut Rng, kind: Kind, timestamps: bool) -> LinkConfig {
     let delay_us = 10 + any_size(rng, 10_000);
     let jitter_us = any_size(rng, 10_000);
     match kind {
-        Kind::Calm => Faults { delay_us, jitter_us: any_size(rng, 1_000), ..Faults::default() },
+        Kind::Calm => LinkConfig { delay_us, jitter_us: any_size(rng, 1_000), ..LinkConfig::PERFECT },
         // Without timestamps nothing but the clock behind ISNs keeps two incarnations apart, so that a
         // connection must not be quicker than it.
-        Kind::Reuse => Faults {
+        Kind::Reuse => LinkConfig {
             delay_us: if timestamps { any_size(rng, 1_500) } else { 1_500 } + 10,
             jitter_us: any_size(rng, 2_000),
             loss: some(rng, 20_000),
@@ -224,8 +229,9 @@ fn draw_faults(rng: &mut Rng, kind: Kind, timestamps: bool) -> Faults {
             corrupt: some(rng, 20_000),
             replay: some(rng, 200_000),
             replay_us: pick(rng, &[10_000, 100_000, 1_000_000]),
+            ..LinkConfig::PERFECT
         },
-        Kind::Rough | Kind::Hostile => Faults {
+        Kind::Rough | Kind::Hostile => LinkConfig {
             delay_us,
             jitter_us,
             loss: some(rng, 150_000),
@@ -233,11 +239,39 @@ fn draw_faults(rng: &mut Rng, kind: Kind, timestamps: bool) -> Faults {
             corrupt: some(rng, 50_000),
             replay: some(rng, 50_000),
             replay_us: any_size(rng, 1_000_000),
+            ..LinkConfig::PERFECT
         },
     }
 }
 
-fn draw_machine(rng: &mut Rng, kind: Kind, timestamps: bool, faults: Faults, lifetime: Duration) -> Machine {
+/// What makes a link a long path through others' equipment, in half of the worlds.
+fn draw_path(rng: &mut Rng, link: &mut LinkConfig) {
+    if rng.below(2) == 0 {
+        return;
+    }
+    link.rate_bps = 1_000_000 << rng.below(11);
+    let in_100_ms = u32::try_from(link.rate_bps / 80).expect("a gigabit at most");
+    link.queue = match rng.below(2) {
+        0 => QueueLimit::Packets(4 + any_size(rng, 60)),
+        _ => QueueLimit::Octets(u64::from(any_size(rng, in_100_ms))),
+    };
+    link.mark = match rng.below(3) {
+        0 => Mark::Never,
+        1 => Mark::Above(any_size(rng, 30)),
+        _ => Mark::Share(up_to(rng, 200_000)),
+    };
+    link.bursts = (rng.below(2) == 0).then(|| Bursts::new(up_to(rng, 100_000), 1 + up_to(rng, 9)));
+    link.reorder = some(rng, 100_000);
+    link.reorder_us = any_size(rng, 20_000);
+}
+
+fn draw_machine(
+    rng: &mut Rng,
+    kind: Kind,
+    timestamps: bool,
+    faults: LinkConfig,
+    lifetime: Duration,
+) -> Machine {
     let reuse = kind == Kind::Reuse;
     // Near where clocks of 32 bits, in microseconds and milliseconds, turn over, or half over.
     let turns = [1 << 31, 1 << 32, 1_000 << 31, 1_000 << 32];

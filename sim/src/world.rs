@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringroad::base::{Instant, Rng};
-use ringroad::io::sim::{Captured, Faults, SimNet};
+use ringroad::io::link::LinkConfig;
+use ringroad::io::sim::{Captured, SimNet};
 
 use crate::app::Host;
 use crate::book::Book;
@@ -157,7 +158,7 @@ impl World {
         match due {
             Due::PowerOff(machine) => self.power_off(machine),
             Due::Restart(machine) => self.restart(machine),
-            Due::Mend(host) => self.net.set_faults(host, self.scenario.machines[self.workers[host].0].faults),
+            Due::Mend(host) => self.net.set_link(host, self.scenario.machines[self.workers[host].0].faults),
             Due::Neighbour(host, addr) => {
                 let machine = (0..self.machines.len()).find(|&machine| addresses(machine).contains(&addr));
                 if let Some(machine) = machine.filter(|_| !self.is_off(host)) {
@@ -208,8 +209,8 @@ impl World {
         }
         if self.rng.chance(rates.cut) {
             let host = self.any_host();
-            let cut = Faults { loss: 1_000_000, ..self.scenario.machines[self.workers[host].0].faults };
-            self.net.set_faults(host, cut);
+            let cut = LinkConfig { loss: 1_000_000, ..self.scenario.machines[self.workers[host].0].faults };
+            self.net.set_link(host, cut);
             let after = Duration::from_millis(u64::from(any_size(&mut self.rng, 30_000)));
             self.due.push((self.net.now() + after, Due::Mend(host)));
             self.note(Event::Cuts);
@@ -384,8 +385,8 @@ impl World {
     fn heal(&mut self) {
         self.due.retain(|(_, due)| !matches!(due, Due::Mend(_)));
         for host in 0..self.workers.len() {
-            let Faults { delay_us, jitter_us, .. } = self.scenario.machines[self.workers[host].0].faults;
-            self.net.set_faults(host, Faults { delay_us, jitter_us, ..Faults::default() });
+            let LinkConfig { delay_us, jitter_us, .. } = self.scenario.machines[self.workers[host].0].faults;
+            self.net.set_link(host, LinkConfig { delay_us, jitter_us, ..LinkConfig::default() });
         }
     }
 }

@@ -10,6 +10,7 @@ use std::vec::Vec;
 
 use clap::ValueEnum;
 
+use crate::io::link::{Mark, QueueLimit};
 use crate::tcp::CongestionAlgorithm;
 
 /// Whose TCP carries the connections.
@@ -76,6 +77,76 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         return Err("a time is between 0 and 1000000 seconds".to_string());
     }
     Ok(Duration::from_secs_f64(value))
+}
+
+/// A number with a unit, of those that `units` has with what they stand for.
+fn number(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let (digits, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic() || c == '%')?);
+    let (_, factor) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let is_decimal = digits.starts_with(|c: char| c.is_ascii_digit());
+    digits.parse::<f64>().ok().filter(|_| is_decimal).map(|number| number * factor)
+}
+
+/// `20ms`, `500us`, `1.5s`; a minute at most.
+pub(super) fn delay(text: &str) -> Result<Duration, String> {
+    const MICROS_MAX: f64 = 60e6;
+    let units = [("us", 1.0), ("ms", 1e3), ("s", 1e6)];
+    let micros = number(text, &units).ok_or("a time is a number with a unit, such as 20ms, 500us or 1.5s")?;
+    if micros > MICROS_MAX {
+        return Err("a link delays by 60s at most".to_string());
+    }
+    Ok(Duration::from_micros(rounded(micros)))
+}
+
+/// `10mbit`, `1gbit`: bits a second, in powers of 1000.
+pub(super) fn rate(text: &str) -> Result<u64, String> {
+    let units = [("bit", 1.0), ("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)];
+    let bits =
+        number(text, &units).ok_or("a rate is a number with a unit, such as 100kbit, 10mbit or 1gbit")?;
+    if !(1e3..=1e12).contains(&bits) {
+        return Err("a rate is between 1kbit and 1000gbit".to_string());
+    }
+    Ok(rounded(bits))
+}
+
+/// `0.1%`: parts per million.
+pub(super) fn share(text: &str) -> Result<u32, String> {
+    let share = number(text, &[("%", 1e4)]).ok_or("a share is a percentage, such as 0.1%")?;
+    match u32::try_from(rounded(share)) {
+        Ok(share) if share <= 1_000_000 => Ok(share),
+        _ => Err("a share is 100% at most".to_string()),
+    }
+}
+
+/// Packets, or octets where there is a unit.
+pub(super) fn queue(text: &str) -> Result<QueueLimit, String> {
+    if let Ok(packets) = text.parse() {
+        return Ok(QueueLimit::Packets(packets));
+    }
+    let octets = size(text).ok().filter(|&octets| octets <= 1 << 32);
+    octets
+        .map(QueueLimit::Octets)
+        .ok_or("a queue is a number of packets such as 100, or of octets such as 64k".into())
+}
+
+/// A share, or packets that wait.
+pub(super) fn mark(text: &str) -> Result<Mark, String> {
+    if text.ends_with('%') {
+        return share(text).map(Mark::Share);
+    }
+    text.parse()
+        .map(Mark::Above)
+        .map_err(|_| "marks are for a share such as 1%, or above a queue such as 20".into())
+}
+
+/// To the nearest whole number; the callers have checked the range.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, which the callers refuse"
+)]
+fn rounded(number: f64) -> u64 {
+    number.round() as u64
 }
 
 /// `IP:PORT` or `IP:FIRST-LAST`.
@@ -230,6 +301,66 @@ mod tests {
         assert_eq!(cpus("0,2-3"), Ok(List(Vec::from([0, 2, 3]))));
         for bad in ["", "a", "3-2", "0,,1", "0-99999999"] {
             assert!(cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_describes_a_link_has_units() {
+        let us = |text| delay(text).ok().map(|time| time.as_micros());
+        for (text, want) in [
+            ("20ms", Some(20_000)),
+            ("1.5s", Some(1_500_000)),
+            ("250us", Some(250)),
+            ("0ms", Some(0)),
+            ("60s", Some(60_000_000)),
+            ("61s", None),
+            ("20", None),
+            ("ms", None),
+            ("-1ms", None),
+            ("1e3ms", None),
+            ("infs", None),
+        ] {
+            assert_eq!(us(text), want, "{text}");
+        }
+        for (text, want) in [
+            ("1gbit", Some(1_000_000_000)),
+            ("2.5Mbit", Some(2_500_000)),
+            ("1000bit", Some(1_000)),
+            ("999bit", None),
+            ("1001gbit", None),
+            ("1g", None),
+            ("NaNgbit", None),
+        ] {
+            assert_eq!(rate(text).ok(), want, "{text}");
+        }
+        for (text, want) in [
+            ("0.1%", Some(1_000)),
+            ("100%", Some(1_000_000)),
+            ("0%", Some(0)),
+            ("100.1%", None),
+            ("0.1", None),
+            ("%", None),
+        ] {
+            assert_eq!(share(text).ok(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_queue_is_packets_or_octets_and_marks_are_a_share_or_a_length() {
+        for (text, want) in [
+            ("100", Some(QueueLimit::Packets(100))),
+            ("64k", Some(QueueLimit::Octets(65_536))),
+            ("1500b", Some(QueueLimit::Octets(1_500))),
+            ("8g", None),
+            ("-1", None),
+            ("many", None),
+        ] {
+            assert_eq!(queue(text).ok(), want, "{text}");
+        }
+        for (text, want) in
+            [("20", Some(Mark::Above(20))), ("1%", Some(Mark::Share(10_000))), ("200%", None), ("k", None)]
+        {
+            assert_eq!(mark(text).ok(), want, "{text}");
         }
     }
 

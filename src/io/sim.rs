@@ -1,37 +1,16 @@
 //! A seeded network in memory: engines in virtual time, over links that delay, lose, repeat and damage.
 #![forbid(unsafe_code)]
 
-use core::cmp::Reverse;
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
 
+use super::link::{Held, Link, LinkConfig};
 use crate::base::{Instant, Rng};
 use crate::stack::{App, Engine, EngineConfig, TxBatch};
 use crate::wire::{Mac, ethernet};
-
-/// What a link does to frames in one direction; chances are in parts per million.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Every frame is that late, microseconds.
-    pub delay_us: u32,
-    /// And later still by up to so many microseconds, at random: what reorders frames.
-    pub jitter_us: u32,
-    /// The frame is lost.
-    pub loss: u32,
-    /// The frame comes twice.
-    pub duplicate: u32,
-    /// One bit behind the Ethernet header is flipped. A single bit is what every checksum finds; two
-    /// may cancel out, and Ethernet's own check would have found both.
-    pub corrupt: u32,
-    /// The frame comes once more, so much later that nobody expects it.
-    pub replay: u32,
-    /// How late that may be, microseconds; as often in the last half of this time as in the last half of
-    /// what is left, and so on down to a few microseconds.
-    pub replay_us: u32,
-}
 
 /// A frame that was sent, as [`SimNet::capture`] keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +58,7 @@ pub struct SimHost<A> {
     worker: u16,
     addresses: Vec<IpAddr>,
     out: Outbox,
-    faults: Faults,
+    link: Link,
     /// How far its clock is ahead of the network's.
     ahead: Duration,
     /// Nothing runs there before this instant.
@@ -126,13 +105,13 @@ impl<A> SimHost<A> {
 pub struct Traffic {
     /// Sent by an engine, or handed over by one worker to another.
     pub sent: u64,
-    /// Copies that the link added.
+    /// Copies that links added.
     pub repeated: u64,
     /// Forged: see [`SimNet::forge`] and [`SimNet::inject`].
     pub forged: u64,
     /// Given to an engine.
     pub delivered: u64,
-    /// Lost on a link.
+    /// Lost on a link, or for want of room in its queue.
     pub lost: u64,
     /// Lost because no host has that link address, or the host is off, or its receive ring was full.
     pub unreceived: u64,
@@ -148,9 +127,6 @@ impl Traffic {
     }
 }
 
-/// One frame on its way: when it is due, in which order it was sent, to whom.
-type InFlight = Reverse<(Instant, u64, usize, Vec<u8>)>;
-
 /// Hosts on one segment of Ethernet, and a clock that jumps from event to event.
 ///
 /// Everything follows from the seed. A frame goes to the host whose link address it bears. Where several
@@ -160,8 +136,8 @@ type InFlight = Reverse<(Instant, u64, usize, Vec<u8>)>;
 pub struct SimNet<A> {
     hosts: Vec<SimHost<A>>,
     now: Instant,
-    in_flight: BinaryHeap<InFlight>,
-    sent: u64,
+    /// Each frame with the number of the host that will get it.
+    in_flight: Held<(usize, Vec<u8>)>,
     rng: Rng,
     captured: Option<Vec<Captured>>,
     turns_at_now: u32,
@@ -181,8 +157,7 @@ impl<A: App> SimNet<A> {
         Self {
             hosts: Vec::new(),
             now: Instant::from_millis(1_000),
-            in_flight: BinaryHeap::new(),
-            sent: 0,
+            in_flight: Held::default(),
             rng: Rng::new(seed),
             captured: None,
             turns_at_now: 0,
@@ -190,13 +165,13 @@ impl<A: App> SimNet<A> {
         }
     }
 
-    /// Adds a host; returns its number, from zero. Frames that it sends meet with `faults`.
-    pub fn add(&mut self, config: EngineConfig, app: A, faults: Faults) -> usize {
-        self.add_ahead(config, app, faults, Duration::ZERO)
+    /// Adds a host; returns its number, from zero. Frames that it sends go over `link`.
+    pub fn add(&mut self, config: EngineConfig, app: A, link: LinkConfig) -> usize {
+        self.add_ahead(config, app, link, Duration::ZERO)
     }
 
     /// Likewise, with a clock that is so far ahead of the network's.
-    pub fn add_ahead(&mut self, config: EngineConfig, app: A, faults: Faults, ahead: Duration) -> usize {
+    pub fn add_ahead(&mut self, config: EngineConfig, app: A, link: LinkConfig, ahead: Duration) -> usize {
         let (mac, worker) = (config.mac, config.worker);
         let addresses = config.routes.addresses.clone();
         let buffer = vec![0; usize::from(config.mtu) + ethernet::HEADER_LEN + ethernet::VLAN_TAG_LEN];
@@ -209,7 +184,7 @@ impl<A: App> SimNet<A> {
             worker,
             addresses,
             out,
-            faults,
+            link: Link::new(link),
             ahead,
             stalled_until: Instant::ZERO,
             waiting: VecDeque::new(),
@@ -254,7 +229,7 @@ impl<A: App> SimNet<A> {
     pub fn forge(&mut self, frame: Vec<u8>, after: Duration) {
         self.traffic.forged += 1;
         match self.receiver(&frame) {
-            Some(to) => self.put(self.now + after, to, frame),
+            Some(to) => self.in_flight.put(self.now + after, (to, frame)),
             None => self.traffic.unreceived += 1,
         }
     }
@@ -262,7 +237,12 @@ impl<A: App> SimNet<A> {
     /// What became of all frames so far.
     pub fn traffic(&self) -> Traffic {
         let waiting: usize = self.hosts.iter().map(|host| host.waiting.len()).sum();
-        Traffic { in_flight: (self.in_flight.len() + waiting) as u64, ..self.traffic }
+        let (mut repeated, mut lost) = (0, 0);
+        for stats in self.hosts.iter().map(|host| host.link.stats()) {
+            repeated += stats.repeated();
+            lost += stats.dropped();
+        }
+        Traffic { in_flight: (self.in_flight.len() + waiting) as u64, repeated, lost, ..self.traffic }
     }
 
     /// Tells every host the link address of every other, as a kernel that has resolved them would.
@@ -322,8 +302,8 @@ impl<A: App> SimNet<A> {
     }
 
     /// Changes what happens to the frames that host `number` sends from now on.
-    pub fn set_faults(&mut self, number: usize, faults: Faults) {
-        self.hosts[number].faults = faults;
+    pub fn set_link(&mut self, number: usize, link: LinkConfig) {
+        self.hosts[number].link.set_config(link);
     }
 
     /// Keeps a copy of every frame that is sent from now on.
@@ -343,7 +323,7 @@ impl<A: App> SimNet<A> {
 
     /// When the next frame arrives or the next timer is due; `None` when nothing will ever happen again.
     pub fn next_event(&self) -> Option<Instant> {
-        let arrival = self.in_flight.peek().map(|Reverse((due, ..))| *due);
+        let arrival = self.in_flight.next_due();
         let hosts = self.hosts.iter().flat_map(|host| [host.next_timer(), host.next_waiting()]);
         hosts.chain([arrival]).flatten().min().map(|at| at.max(self.now))
     }
@@ -372,7 +352,7 @@ impl<A: App> SimNet<A> {
         let is_due = |host: &SimHost<A>| host.next_waiting().is_some_and(|due| due <= at);
         if let Some(number) = self.hosts.iter().position(is_due) {
             self.deliver_waiting(number);
-        } else if self.in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= at) {
+        } else if self.in_flight.peek_due(at).is_some() {
             self.deliver();
         } else {
             for number in 0..self.hosts.len() {
@@ -415,11 +395,11 @@ impl<A: App> SimNet<A> {
     fn deliver(&mut self) {
         let mut batch: Vec<Vec<u8>> = Vec::new();
         let mut to = None;
-        while let Some(Reverse((due, _, host, _))) = self.in_flight.peek() {
-            if *due > self.now || to.is_some_and(|to| to != *host) || batch.len() == Self::BATCH {
+        while let Some((host, _)) = self.in_flight.peek_due(self.now) {
+            if to.is_some_and(|to| to != *host) || batch.len() == Self::BATCH {
                 break;
             }
-            let Some(Reverse((_, _, number, frame))) = self.in_flight.pop() else { break };
+            let Some((number, frame)) = self.in_flight.take_due(self.now) else { break };
             let host = &mut self.hosts[number];
             if host.is_off || host.waiting.len() >= host.ring {
                 self.traffic.unreceived += 1;
@@ -457,7 +437,7 @@ impl<A: App> SimNet<A> {
         let host = &mut self.hosts[number];
         call(host, self.now + host.ahead);
         host.engine.check_invariants();
-        let (mac, faults) = (host.mac, host.faults);
+        let mac = host.mac;
         let handed_over = core::mem::take(&mut host.out.handed_over);
         let frames = core::mem::take(&mut host.out.frames);
         host.sent += frames.len() as u64;
@@ -465,7 +445,7 @@ impl<A: App> SimNet<A> {
         for (worker, frame) in handed_over {
             let owner = self.hosts.iter().position(|host| host.mac == mac && host.worker == worker);
             match owner {
-                Some(owner) => self.put(self.now, owner, frame),
+                Some(owner) => self.in_flight.put(self.now, (owner, frame)),
                 None => self.traffic.unreceived += 1,
             }
         }
@@ -473,41 +453,19 @@ impl<A: App> SimNet<A> {
             if let Some(captured) = &mut self.captured {
                 captured.push(Captured { at: self.now, from: number, frame: frame.clone() });
             }
-            self.send(frame, faults);
+            self.send(number, frame);
         }
     }
 
-    /// One frame meets the link's accidents.
-    fn send(&mut self, frame: Vec<u8>, faults: Faults) {
+    /// One frame of host `from` goes on the host's link.
+    fn send(&mut self, from: usize, frame: Vec<u8>) {
         let Some(to) = self.receiver(&frame) else {
             self.traffic.unreceived += 1;
             return;
         };
-        let copies = 1 + u32::from(self.rng.chance(faults.duplicate));
-        self.traffic.repeated += u64::from(copies - 1);
-        for _ in 0..copies {
-            if self.rng.chance(faults.loss) {
-                self.traffic.lost += 1;
-                continue;
-            }
-            let mut copy = frame.clone();
-            if self.rng.chance(faults.corrupt) {
-                self.flip_a_bit(&mut copy);
-            }
-            let late = u64::from(faults.delay_us) + u64::from(self.rng.below(faults.jitter_us + 1));
-            self.put(self.now.plus_micros(late), to, copy);
-        }
-        if self.rng.chance(faults.replay) {
-            self.traffic.repeated += 1;
-            let most = faults.replay_us >> self.rng.below(20);
-            let late = u64::from(faults.delay_us) + u64::from(self.rng.below(most + 1));
-            self.put(self.now.plus_micros(late), to, frame);
-        }
-    }
-
-    fn put(&mut self, due: Instant, to: usize, frame: Vec<u8>) {
-        self.sent += 1;
-        self.in_flight.push(Reverse((due, self.sent, to, frame)));
+        let in_flight = &mut self.in_flight;
+        let put = |due, frame| in_flight.put(due, (to, frame));
+        self.hosts[from].link.offer(self.now, frame, &mut self.rng, put);
     }
 
     /// The host that a frame is addressed to, one of its workers at random.
@@ -517,14 +475,5 @@ impl<A: App> SimNet<A> {
         let chosen = self.rng.below(u32::try_from(workers).ok().filter(|&n| n > 0)?);
         let mut numbers = (0..self.hosts.len()).filter(|&number| to(&self.hosts[number]));
         numbers.nth(chosen as usize)
-    }
-
-    fn flip_a_bit(&mut self, frame: &mut [u8]) {
-        let behind_header = frame.get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
-        let bits = u32::try_from(behind_header.len() * 8).expect("a frame is short");
-        if bits > 0 {
-            let bit = self.rng.below(bits);
-            behind_header[bit as usize / 8] ^= 1 << (bit % 8);
-        }
     }
 }

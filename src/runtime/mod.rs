@@ -13,7 +13,7 @@
 //! | `netns` | network namespaces: make, enter, remove |
 //! | `ethtool` | the one offload that an AF_XDP peer must be able to switch off |
 
-mod clock;
+pub(crate) mod clock;
 mod config;
 mod control;
 mod error;

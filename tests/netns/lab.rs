@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use ringroad::cli::lab::{End, Lab, LabConfig};
+use ringroad::cli::lab::{End, Lab, LabConfig, LinkArgs};
 use serde_json::Value;
 
 use super::program::{Ended, PATIENCE, Program, wait_for};
@@ -48,6 +48,15 @@ impl Net {
     }
 
     pub fn with_queues(name: &str, queues: u32) -> Option<Self> {
+        Self::with(name, queues, LinkArgs::NONE)
+    }
+
+    /// A lab whose ends have such a link between them.
+    pub fn with_link(name: &str, link: LinkArgs) -> Option<Self> {
+        Self::with(name, 1, link)
+    }
+
+    fn with(name: &str, queues: u32, link: LinkArgs) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "the namespace tests need root, and CI must run them");
             println!("skipped: needs root");
@@ -58,7 +67,8 @@ impl Net {
         let name = format!("{name}-{}", std::process::id());
         let directory = std::env::temp_dir().join(format!("ringroad-{name}"));
         fs::create_dir_all(&directory).expect("a directory for the test's files");
-        let config = LabConfig { name: Some(name.clone()), queues, mtu: 1_500 };
+        let program = Some(RINGROAD.into());
+        let config = LabConfig { name: Some(name.clone()), queues, mtu: 1_500, link, program };
         let lab = Lab::up(&config).expect("root can make a lab");
         Some(Self { name, lab, directory, _turn: turn })
     }
@@ -134,6 +144,12 @@ impl Net {
     pub fn assert_clean(&self, end: End, listen: &str) {
         wait_for("the program to be detached", || (!self.has_program(end)).then_some(()));
         self.at(end, || TcpListener::bind(listen)).expect("nobody holds the port");
+    }
+
+    /// What the link between the ends has done.
+    pub fn link_counts(&self) -> Value {
+        let output = Command::new(RINGROAD).args(["lab", "link", "--name", &self.name]).output();
+        serde_json::from_slice(&output.expect("the binary was built").stdout).expect("an object")
     }
 
     /// The kernel's counters at an end.

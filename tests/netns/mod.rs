@@ -6,6 +6,7 @@ mod http;
 mod judge;
 mod judged;
 mod lab;
+mod link;
 mod load;
 mod path;
 mod program;

@@ -188,6 +188,12 @@ pub fn exchange_with_a_kernel(net: &Net, address: &str, octets: usize) {
     let listener = net.at(End::Client, bind);
     let to = listener.local_addr().expect("it is bound");
     let echo = thread::spawn(move || echo_once(&listener));
+    exchange_with_an_echo(net, End::Server, to, octets);
+    echo.join().expect("the echo saw nothing odd");
+}
+
+/// Has ringroad at `end` send `octets` of noise to an echo, and compare what comes back.
+pub fn exchange_with_an_echo(net: &Net, end: End, to: SocketAddr, octets: usize) {
     let (done, ended) = mpsc::channel();
     let config = RunConfig { connects: true, ..RunConfig::new(Lab::INTERFACE) };
     let factory =
@@ -199,9 +205,8 @@ pub fn exchange_with_a_kernel(net: &Net, address: &str, octets: usize) {
             handle.stop();
         });
     };
-    net.at(End::Server, || runtime::run(&config, factory, on_ready)).expect("it runs on the lab");
+    net.at(end, || runtime::run(&config, factory, on_ready)).expect("it runs on the lab");
     assert_eq!(ended.try_recv().expect("the connection ended"), (CloseReason::Finished, 0));
-    echo.join().expect("the echo saw nothing odd");
 }
 
 #[test]

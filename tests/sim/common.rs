@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use ringroad::base::{AddrPair, FlowId, HashKey, Instant, Seq};
-use ringroad::io::sim::{Faults, SimNet};
+use ringroad::io::link::LinkConfig;
+use ringroad::io::sim::SimNet;
 use ringroad::stack::{App, Connect, Cx, EngineConfig, Flow, Limits, Listen, Owners, Route, Routes};
 use ringroad::tcp::{CloseReason, FlowOptions, Report, TcpConfig};
 use ringroad::wire::{
@@ -65,8 +66,7 @@ pub fn connect(to: IpAddr, port: u16) -> Connect {
 }
 
 /// A link as good as a cable: 50 us.
-pub const CLEAN: Faults =
-    Faults { delay_us: 50, jitter_us: 0, loss: 0, duplicate: 0, corrupt: 0, replay: 0, replay_us: 0 };
+pub const CLEAN: LinkConfig = LinkConfig { delay_us: 50, ..LinkConfig::PERFECT };
 
 /// The octet at `position` of the stream `stream`.
 pub fn pattern(stream: u64, position: u64) -> u8 {
@@ -304,7 +304,7 @@ impl App for Script {
 }
 
 /// Two hosts that know each other, not yet started: the client is host 0, the server host 1.
-pub fn pair<A: App>(seed: u64, client: A, server: A, faults: Faults) -> SimNet<A> {
+pub fn pair<A: App>(seed: u64, client: A, server: A, faults: LinkConfig) -> SimNet<A> {
     let mut net = SimNet::new(seed);
     net.add(config(1), client, faults);
     net.add(config(2), server, faults);
@@ -343,7 +343,7 @@ pub fn on(net: &mut SimNet<Script>, host: usize, task: impl FnOnce(&mut Cx<'_>) 
 }
 
 /// A link that carries nothing.
-pub const CUT: Faults = Faults { loss: 1_000_000, ..CLEAN };
+pub const CUT: LinkConfig = LinkConfig { loss: 1_000_000, ..CLEAN };
 
 /// The headers of a crafted frame; the rest is customary.
 #[derive(Clone, Copy, Debug)]

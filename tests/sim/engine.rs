@@ -6,7 +6,8 @@ use super::common::{
     on, pair, run, see, v4,
 };
 use ringroad::base::{Counter, DropReason};
-use ringroad::io::sim::{Faults, SimNet};
+use ringroad::io::link::LinkConfig;
+use ringroad::io::sim::SimNet;
 use ringroad::stack::{Connect, ConnectError, Cx, EngineConfig, Limits, Listen, Owners};
 use ringroad::tcp::{CloseReason, FlowOptions, KeepAlive, Report, State, TcpConfig, TimeWaitFull};
 use ringroad::wire::{Control, Mac};
@@ -115,7 +116,7 @@ fn syns_beyond_the_half_open_limit_are_dropped_and_the_rest_expires() {
         started(Script::passive(), serve(Script::passive(), |listen| Listen { half_open_max: 2, ..listen }));
     for port in 1..=5 {
         let syn = Crafted { from: (1, port), to: (2, 80), seq: 9, ack: 0, ctl: Control::SYN, text: b"" };
-        net.set_faults(1, CUT);
+        net.set_link(1, CUT);
         net.inject(1, &syn.frame());
     }
     assert_eq!(net.host(1).engine.half_open_count(), 2);
@@ -287,13 +288,13 @@ fn time_wait_answers_restarts_and_lets_a_newer_syn_in() {
         .rfind(|sent| sent.from == 0 && see(&sent.frame).tcp.ctl().contains(Control::FIN));
     let fin = fin.expect("the client's FIN").frame.clone();
     // Or the client, which has forgotten the connection, would answer the answer with a reset.
-    net.set_faults(1, CUT);
+    net.set_link(1, CUT);
     net.inject(1, &fin);
     let answer = see(&net.captured().last().expect("an answer").frame);
     assert_eq!((answer.tcp.ctl(), answer.tcp.ack()), (Control::ACK, see(&fin).tcp.seq() + 1));
     run(&mut net, 50);
     assert_eq!(net.host(1).engine.time_wait_count(), 1, "2 MSL began anew");
-    net.set_faults(1, CLEAN);
+    net.set_link(1, CLEAN);
 
     on(&mut net, 0, dial);
     run(&mut net, 1);
@@ -521,7 +522,7 @@ fn frames_on_the_wrong_worker_find_the_right_one() {
 #[test]
 fn icmp_errors_are_believed_only_for_what_is_in_flight() {
     let mut net = started(Script::passive(), Script::passive());
-    net.set_faults(0, CUT);
+    net.set_link(0, CUT);
     on(&mut net, 0, |cx| {
         cx.connect(&connect(v4(2), 80)).expect("a connection");
     });
@@ -735,7 +736,7 @@ fn keep_alive_asks_for_hours_and_gives_a_silent_peer_up() {
     run(&mut net, 7 * 3_600);
     assert_eq!(counted(&net, 0, Counter::KeepAliveProbes), 3, "every two hours");
     assert_eq!(net.host(0).app.log, [Ev::Connect]);
-    net.set_faults(1, CUT);
+    net.set_link(1, CUT);
     run(&mut net, 2 * 3_600);
     assert_eq!(net.host(0).app.log, [Ev::Connect, Ev::Close(CloseReason::TimedOut)]);
     assert_eq!(counted(&net, 0, Counter::KeepAliveProbes), 3 + 10);
@@ -775,7 +776,7 @@ fn a_transmit_ring_of_one_frame_is_slow_but_complete() {
     let client = Bulk { to, send: 300_000, streams: (1, 2), ..Bulk::default() };
     let server =
         Bulk { listen: Some(Listen::new(v4(2), 80)), send: 200_000, streams: (2, 1), ..Bulk::default() };
-    let mut net = pair(1, client, server, Faults { loss: 10_000, ..CLEAN });
+    let mut net = pair(1, client, server, LinkConfig { loss: 10_000, ..CLEAN });
     (0..2).for_each(|host| net.host_mut(host).limit_tx(1));
     net.start();
     run(&mut net, 2_000);
@@ -789,7 +790,7 @@ fn whoever_does_not_answer_is_given_up_after_r2_with_a_report_before() {
     let sender = greeter();
     let mut net = started(dial(sender, 1), serve(echo(), |listen| listen));
     run(&mut net, 1);
-    net.set_faults(1, CUT);
+    net.set_link(1, CUT);
     let id = net.host(0).app.ids[0];
     on(&mut net, 0, move |cx| {
         cx.flow(id).expect("it lives").send(b"are you there?");

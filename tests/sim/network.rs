@@ -2,12 +2,13 @@
 use std::time::Duration;
 
 use super::common::{CLEAN, CUT, Ev, Script, after, assert_nothing_left, config, connect, on, pair, run, v4};
-use ringroad::io::sim::{Faults, SimNet};
+use ringroad::io::link::{Bursts, LinkConfig, QueueLimit};
+use ringroad::io::sim::SimNet;
 use ringroad::stack::Listen;
 use ringroad::tcp::CloseReason;
 
 /// Host 0 has connected to host 1, which keeps the connection open.
-fn connected(seed: u64, faults: Faults) -> SimNet<Script> {
+fn connected(seed: u64, faults: LinkConfig) -> SimNet<Script> {
     let client = Script::new(|_, event| if let Ev::Data(text) = event { text.len() } else { 0 }).then(|cx| {
         cx.connect(&connect(v4(2), 80)).expect("a connection");
     });
@@ -98,17 +99,22 @@ fn a_clock_ahead_changes_nothing_and_one_that_jumps_makes_timers_due() {
 
 #[test]
 fn no_frame_vanishes_whatever_happens_to_it() {
-    let faults = Faults {
+    let faults = LinkConfig {
         jitter_us: 1_000,
         loss: 100_000,
         duplicate: 100_000,
         corrupt: 100_000,
         replay: 100_000,
         replay_us: 10_000,
+        rate_bps: 10_000_000,
+        queue: QueueLimit::Packets(10),
+        bursts: Some(Bursts::new(50_000, 3)),
+        reorder: 100_000,
+        reorder_us: 3_000,
         ..CLEAN
     };
     let mut net = connected(3, CLEAN);
-    net.set_faults(0, faults);
+    net.set_link(0, faults);
     net.capture();
     say(&mut net, 50);
     let frame = net.captured()[0].frame.clone();
@@ -126,7 +132,7 @@ fn no_frame_vanishes_whatever_happens_to_it() {
     let (received, sent) = net.host(0).frames();
     let of_server = net.host(1).frames();
     assert_eq!((received + of_server.0, sent + of_server.1), (traffic.delivered, traffic.sent));
-    net.set_faults(0, CUT);
+    net.set_link(0, CUT);
     say(&mut net, 1);
     assert!(net.traffic().lost > traffic.lost && net.traffic().is_conserved());
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::common::{CLEAN, LIMITS, assert_nothing_left, config, connect, pattern, run, see, seeds, v4, v6};
 use ringroad::base::{Counter, FlowId, Instant, Seq};
-use ringroad::io::sim::{Faults, SimNet};
+use ringroad::io::link::LinkConfig;
+use ringroad::io::sim::SimNet;
 use ringroad::stack::{App, Cx, EngineConfig, Flow, Limits, Listen};
 use ringroad::tcp::{CloseReason, TcpConfig};
 use ringroad::wire::Control;
@@ -44,11 +45,11 @@ struct Scenario {
     /// incarnations apart, so that texts must be shorter than the steps it makes meanwhile.
     longest: u32,
     two_msl: Duration,
-    faults: Faults,
+    faults: LinkConfig,
 }
 
 /// Reorders, loses and repeats; what is repeated comes up to 2 MSL late.
-const HOSTILE: Faults = Faults {
+const HOSTILE: LinkConfig = LinkConfig {
     delay_us: 30,
     jitter_us: 150,
     loss: 3_000,
@@ -88,7 +89,7 @@ const SCENARIOS: [Scenario; 8] = [
         v6: true,
         rfc1337: true,
         two_msl: Duration::from_secs(2),
-        faults: Faults { replay_us: 2_000_000, ..HOSTILE },
+        faults: LinkConfig { replay_us: 2_000_000, ..HOSTILE },
         ..BASE
     },
     Scenario {
@@ -96,7 +97,7 @@ const SCENARIOS: [Scenario; 8] = [
         first: First::Mixed,
         ports: 16,
         connections: 12,
-        faults: Faults { delay_us: 700, jitter_us: 3_000, ..HOSTILE },
+        faults: LinkConfig { delay_us: 700, jitter_us: 3_000, ..HOSTILE },
         ..BASE
     },
     Scenario {
@@ -104,14 +105,14 @@ const SCENARIOS: [Scenario; 8] = [
         first: First::Server,
         timestamps: false,
         longest: 600,
-        faults: Faults { delay_us: 1_500, ..HOSTILE },
+        faults: LinkConfig { delay_us: 1_500, ..HOSTILE },
         ..BASE
     },
     Scenario {
         name: "no timestamps, and the client closes first",
         timestamps: false,
         longest: 600,
-        faults: Faults { delay_us: 1_500, ..HOSTILE },
+        faults: LinkConfig { delay_us: 1_500, ..HOSTILE },
         ..BASE
     },
 ];

@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use super::common::{Bulk, CLEAN, Ev, Script, assert_nothing_left, connect, pair, run, seeds, v4, v6};
 use ringroad::base::Rng;
-use ringroad::io::sim::Faults;
+use ringroad::io::link::LinkConfig;
 use ringroad::stack::Listen;
 use ringroad::tcp::CloseReason;
 
 /// Transfers `up` and `down` octets at once, both checked octet for octet as they arrive; returns how the
 /// connection ended for client and server.
-fn bulk(seed: u64, v6_too: bool, up: u64, down: u64, faults: Faults) -> [CloseReason; 2] {
+fn bulk(seed: u64, v6_too: bool, up: u64, down: u64, faults: LinkConfig) -> [CloseReason; 2] {
     let server = if v6_too { v6(2) } else { v4(2) };
     let client =
         Bulk { to: Some(connect(server, 80)), send: up, streams: (seed, seed + 1), ..Bulk::default() };
@@ -68,7 +68,7 @@ fn bulk_arrives_octet_for_octet_whatever_the_link_does() {
     for seed in seeds.clone() {
         let _repeat = Repeat("bulk_arrives_octet_for_octet_whatever_the_link_does", seed);
         let mut rng = Rng::new(seed);
-        let faults = Faults {
+        let faults = LinkConfig {
             delay_us: rng.below(20_000),
             jitter_us: rng.below(20_000),
             loss: rng.below(100_001),
@@ -167,7 +167,7 @@ fn server(how: Close) -> Script {
 }
 
 /// Plays one close over; returns what client and server were told.
-fn play(how: Close, seed: u64, v6_too: bool, faults: Faults) -> [CloseReason; 2] {
+fn play(how: Close, seed: u64, v6_too: bool, faults: LinkConfig) -> [CloseReason; 2] {
     let to = if v6_too { v6(2) } else { v4(2) };
     let client = client(how).then(move |cx| {
         cx.connect(&connect(to, 80)).expect("a connection");
@@ -219,7 +219,7 @@ fn orderly_closes_are_orderly_whatever_the_link_does() {
     for seed in seeds(0..200) {
         let _repeat = Repeat("orderly_closes_are_orderly_whatever_the_link_does", seed);
         let how = [ClientFirst, ServerFirst, Both, HalfClient, HalfServer][(seed % 5) as usize];
-        let faults = Faults {
+        let faults = LinkConfig {
             delay_us: 1_000,
             jitter_us: 3_000,
             loss: 100_000,

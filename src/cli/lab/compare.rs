@@ -84,7 +84,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let own = format!("run-{}", std::process::id());
     let lab = match &args.name {
         Some(name) => Lab::open(Some(name))?,
-        None => Lab::up(&LabConfig { name: Some(own.clone()), queues: settings.workers, mtu: 1500 })?,
+        None => Lab::up(&LabConfig {
+            name: Some(own.clone()),
+            queues: settings.workers,
+            mtu: 1500,
+            ..LabConfig::default()
+        })?,
     };
     let outcome = compare(&lab, &settings, &stop);
     if args.name.is_none() {
@@ -108,7 +113,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 fn compare(lab: &Lab, settings: &Settings, stop: &AtomicBool) -> anyhow::Result<(Vec<Measurement>, usize)> {
     let runs = plan::runs(settings);
     let scratch = Scratch::new()?;
-    explain(settings, runs.len());
+    explain(lab, settings, runs.len());
     let (mut measurements, mut failures) = (Vec::new(), 0);
     for (number, run) in runs.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
@@ -131,16 +136,22 @@ fn compare(lab: &Lab, settings: &Settings, stop: &AtomicBool) -> anyhow::Result<
 }
 
 /// Says what makes the comparison a fair one.
-fn explain(settings: &Settings, runs: usize) {
+fn explain(lab: &Lab, settings: &Settings, runs: usize) {
+    let (wire, offloads) = if lab.has_link() {
+        ("over the lab's link", "off at both ends, so that the link sees packets")
+    } else {
+        (
+            "on one veth pair",
+            "transmit checksums and TSO on at both ends when a kernel talks to a kernel, else off at both",
+        )
+    };
     println!(
-        "{runs} runs of {} s after {} s of warm-up, kernel and ringroad in turn on one veth pair; cores: server {}, \
-         client {}.",
+        "{runs} runs of {} s after {} s of warm-up, kernel and ringroad in turn {wire}; cores: server {}, client {}.",
         settings.duration_s, settings.warmup_s, settings.server_cpus, settings.client_cpus
     );
     println!(
-        "Offloads: transmit checksums and TSO on at both ends when a kernel talks to a kernel, else off at both. \
-         Kernel: tcp_tw_reuse=1, ip_local_port_range 1024-65535 for its clients, somaxconn 65535, no XDP program \
-         attached while it talks to itself."
+        "Offloads: {offloads}. Kernel: tcp_tw_reuse=1, ip_local_port_range 1024-65535 for its clients, somaxconn \
+         65535, no XDP program attached while it talks to itself."
     );
 }
 

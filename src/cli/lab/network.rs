@@ -1,12 +1,15 @@
-//! The lab itself: two network namespaces, a veth pair, its addresses and the kernel's settings.
+//! The lab itself: two network namespaces, what joins them, addresses and the kernel's settings.
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use super::forward;
+use super::link::LinkArgs;
 use crate::runtime::ethtool::{self, EthtoolError};
 use crate::runtime::netlink::{self, Interface, NetlinkError, Veth, VethEnd};
 use crate::runtime::netns::{self, NetnsError};
@@ -62,6 +65,10 @@ pub struct LabConfig {
     pub queues: u32,
     /// The largest IP packet, in octets.
     pub mtu: u32,
+    /// How the link between the ends treats packets; by default nothing stands between them.
+    pub link: LinkArgs,
+    /// The `ringroad` command, which forwards over such a link; `None` when that is this very program.
+    pub program: Option<PathBuf>,
 }
 
 /// Why a lab could not be made, found, changed or removed.
@@ -98,6 +105,9 @@ pub enum LabError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// What is between the ends does not work.
+    #[error("the forwarder of the lab's link did not start: {0}")]
+    Forwarder(String),
     /// A namespace made trouble.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -114,6 +124,7 @@ pub enum LabError {
 pub struct Lab {
     client: String,
     server: String,
+    link: String,
 }
 
 impl Lab {
@@ -131,13 +142,14 @@ impl Lab {
             (true, true) => return Err(LabError::Up(lab.client, lab.server)),
             (true, false) => return Err(LabError::Half(lab.client)),
             (false, true) => return Err(LabError::Half(lab.server)),
+            (false, false) if netns::exists(&lab.link) => return Err(LabError::Half(lab.link)),
             (false, false) => {}
         }
         let mut made = Vec::new();
         let result = lab.make(config, &mut made);
         if let Err(error) = result {
             for netns in made {
-                // The first error is the one to tell; the pair goes with the namespaces.
+                // The first error is the one to tell; pairs, and what forwards between them, go with the namespaces.
                 drop(netns::remove(&netns));
             }
             return Err(error);
@@ -170,6 +182,9 @@ impl Lab {
     pub fn down(name: Option<&str>) -> Result<bool, LabError> {
         let lab = Self::named(name)?;
         let mut found = false;
+        if netns::exists(&lab.link) {
+            forward::stop(&lab.link)?;
+        }
         for end in End::ALL.map(|end| lab.netns(end)) {
             if !netns::exists(end) {
                 continue;
@@ -181,7 +196,18 @@ impl Lab {
             }
             found |= netns::remove(end)?;
         }
+        found |= netns::remove(&lab.link)?;
         Ok(found)
+    }
+
+    /// The name of the namespace between the ends, which is there if their link is not perfect.
+    pub(super) fn link_netns(&self) -> &str {
+        &self.link
+    }
+
+    /// Whether something stands between the ends.
+    pub(super) fn has_link(&self) -> bool {
+        netns::exists(&self.link)
     }
 
     /// The name of an end's network namespace.
@@ -229,13 +255,15 @@ impl Lab {
         Ok(self.run_at(end, || netlink::interface(Self::INTERFACE))??)
     }
 
-    /// Sets an end's transmit checksum offload, and TSO with it: on only when a kernel talks to a kernel.
+    /// Sets an end's transmit checksum offload, and TSO with it: on only when a kernel talks to a kernel, and
+    /// nothing stands between them that must see packets as they would be on a wire.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
     pub fn set_offloads(&self, end: End, kernel_peer: bool) -> Result<(), LabError> {
-        Ok(self.run_at(end, || ethtool::set_tx_checksum(Self::INTERFACE, kernel_peer))??)
+        let on = kernel_peer && !self.has_link();
+        Ok(self.run_at(end, || ethtool::set_tx_checksum(Self::INTERFACE, on))??)
     }
 
     /// Lets the kernel at an end take its source ports from nearly all, or only from the customary range.
@@ -256,7 +284,8 @@ impl Lab {
             Some(name) if is_name(name) => format!("{name}-"),
             Some(name) => return Err(LabError::Name(name.to_owned())),
         };
-        Ok(Self { client: format!("rr-{infix}client"), server: format!("rr-{infix}server") })
+        let [client, server, link] = ["client", "server", "link"].map(|part| format!("rr-{infix}{part}"));
+        Ok(Self { client, server, link })
     }
 
     /// Notes in `made` each namespace that it makes.
@@ -266,18 +295,43 @@ impl Lab {
             made.push(end.to_owned());
             netns::run_in(end, set_kernel_defaults)??;
         }
-        let [client, server] = [netns::open(&self.client)?, netns::open(&self.server)?];
-        let veth_end = |netns| VethEnd { name: Self::INTERFACE, netns };
-        netlink::create_veth(&Veth {
-            ends: [veth_end(client.as_fd()), veth_end(server.as_fd())],
-            queues: config.queues,
-            mtu: config.mtu,
-        })?;
+        if config.link.is_none() {
+            self.join(config)?;
+        } else {
+            self.join_by_a_link(config, made)?;
+        }
         for end in End::ALL {
             self.run_at(end, || configure(end))??;
         }
         Ok(())
     }
+
+    /// One veth pair between the ends.
+    fn join(&self, config: &LabConfig) -> Result<(), LabError> {
+        pair(config, [&self.client, &self.server], [Self::INTERFACE; 2])
+    }
+
+    /// A veth pair from each end to a namespace between them, and the forwarder there.
+    fn join_by_a_link(&self, config: &LabConfig, made: &mut Vec<String>) -> Result<(), LabError> {
+        netns::create(&self.link)?;
+        made.push(self.link.clone());
+        // Its own interfaces have nothing to say.
+        netns::run_in(&self.link, || sysctl("ipv6/conf/default/disable_ipv6", "1"))??;
+        for end in End::ALL {
+            pair(config, [self.netns(end), &self.link], [Self::INTERFACE, end.as_str()])?;
+            netns::run_in(&self.link, || netlink::set_up(end.as_str()))??;
+        }
+        let program = config.program.clone().map_or_else(std::env::current_exe, Ok);
+        let program = program.map_err(|source| LabError::Spawn { program: "ringroad".to_owned(), source })?;
+        forward::start(&program, config.name.as_deref(), &config.link)
+    }
+}
+
+fn pair(config: &LabConfig, namespaces: [&str; 2], names: [&str; 2]) -> Result<(), LabError> {
+    let [one, other] = [netns::open(namespaces[0])?, netns::open(namespaces[1])?];
+    let [one, other] =
+        [(&one, names[0]), (&other, names[1])].map(|(netns, name)| VethEnd { name, netns: netns.as_fd() });
+    Ok(netlink::create_veth(&Veth { ends: [one, other], queues: config.queues, mtu: config.mtu })?)
 }
 
 fn is_name(name: &str) -> bool {
