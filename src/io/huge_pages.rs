@@ -26,7 +26,8 @@ pub struct HugePages;
 impl HugePages {
     /// Asks for huge pages wherever a whole one lies within the `size` octets.
     fn advise(octets: *mut u8, size: usize) {
-        if octets.is_null() || size < LARGE {
+        // Miri knows no advice.
+        if octets.is_null() || size < LARGE || cfg!(miri) {
             return;
         }
         let start = octets.addr().next_multiple_of(HUGE_PAGE);

@@ -6,7 +6,7 @@
 //! | `run` | brings a stack up, runs its workers, takes it down |
 //! | `neighbours` | passes the kernel's neighbours on, and asks it for those that workers want |
 //! | `worker` | one pinned thread, one queue, one engine: the loop |
-//! | `control`, `hand_over` | what other threads and workers may say to a worker |
+//! | `control`, `flags`, `hand_over` | what other threads and workers may say to a worker |
 //! | `ports` | ports shared with the kernel |
 //! | `clock`, `secret` | CLOCK_MONOTONIC, and the secret of this boot |
 //! | `netlink` | links, addresses, routes and neighbours over rtnetlink |
@@ -18,6 +18,7 @@ mod config;
 mod control;
 mod error;
 pub mod ethtool;
+mod flags;
 mod hand_over;
 mod neighbours;
 pub mod netlink;

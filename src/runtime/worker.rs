@@ -64,9 +64,7 @@ impl TxBatch for Output<'_, '_> {
 
     fn hand_over(&mut self, worker: u16, frame: &[u8]) -> bool {
         let Some(mailbox) = self.handle.mailboxes.get(usize::from(worker)) else { return false };
-        let taken = mailbox.inbox.push(frame);
-        mailbox.rouse();
-        taken
+        mailbox.hand_over(frame)
     }
 }
 

@@ -245,7 +245,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Turns at one instant after which an engine that still wants another is at fault.
+    /// Turns without anything to show after which an engine that still wants another is at fault.
     const TURNS_MAX: u32 = 100_000;
     /// When scripts begin: any instant will do; this one is between two ticks of each clock.
     pub const START: Instant = Instant::from_nanos(5_000_000_700);
@@ -272,21 +272,23 @@ impl Host {
         self.turn(|engine, app, out| engine.on_batch(now, frames, app, out));
     }
 
-    /// Lets time pass until `until`; with `stop` only until something is sent or told.
-    pub fn pass(&mut self, until: Instant, stop: bool) {
+    /// Lets time pass until `until`; with `stop` only until something is sent or told. `false` when the engine
+    /// wants ever more turns before then.
+    #[must_use]
+    pub fn pass(&mut self, until: Instant, stop: bool) -> bool {
         for _ in 0..Self::TURNS_MAX {
             let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) else {
                 self.now = self.now.max(until);
-                return;
+                return true;
             };
             self.now = self.now.max(at);
             let now = self.now;
             self.turn(|engine, app, out| engine.on_timers(now, 64, app, out));
             if stop && !(self.out.sent.is_empty() && self.app.log.is_empty()) {
-                return;
+                return true;
             }
         }
-        panic!("an engine never rests");
+        false
     }
 
     /// What was sent since this was asked last.

@@ -45,7 +45,7 @@ fn whatever_is_no_script_is_refused_with_its_line() {
         ("state\n", 3, "a state is missing"),
         ("state LISTEN now\n", 3, "\"now\" is one word too many"),
         ("call jump\n", 3, "\"jump\" is no call"),
-        ("call send many\n", 3, "\"many\" is not octets"),
+        ("call send many\n", 3, "\"many\" is not octets, 0 to 1048576"),
         ("call listen =\n", 3, "an answer is missing"),
         ("call nagle maybe\n", 3, "\"maybe\" is not on or off"),
         ("call connect to mars\n", 3, "\"mars\" is no address with a name"),
@@ -73,8 +73,18 @@ fn whatever_is_no_script_is_refused_with_its_line() {
         ("< icmp too-big\n", 3, "\"seq\" is missing"),
         ("& < SYN seq 0\n", 3, "& joins a segment to the one that arrives in the line before"),
         ("call listen\n& < SYN seq 0\n", 4, "& joins a segment to the one that arrives in the line before"),
+        ("< SYN seq 0 len 65001\n", 3, "\"65001\" is not octets of text, 0 to 65000"),
+        (
+            "< SYN seq 0 mss 1 sackok ts 0 0 ws 1 sack 1:2 sack 1:2 hex 01\n",
+            3,
+            "41 octets of options are more than 40",
+        ),
+        ("< SYN seq 0 ip-options 010101\n", 3, "3 octets of options are no multiple of four up to 40"),
+        ("< SYN seq 0 dscp 64\n", 3, "\"64\" is not a code point, 0 to 63"),
+        ("call send 1048577\n", 3, "\"1048577\" is not octets, 0 to 1048576"),
+        ("set mtu 575\n", 3, "\"575\" is not octets, 576 to 65535"),
         ("set colour red\n", 3, "\"red\" is one word too many"),
-        ("set mtu large\n", 3, "\"large\" is not octets"),
+        ("set mtu large\n", 3, "\"large\" is not octets, 576 to 65535"),
         ("quiet\nset mtu 1500\n", 4, "this belongs before the first statement"),
         ("quiet\nonly ipv4\n", 4, "this belongs before the first statement"),
         ("only ipv5\n", 3, "\"ipv5\" is not a version"),
@@ -112,6 +122,26 @@ fn the_page_about_the_language_knows_its_words_and_shows_a_real_script() {
 fn a_script_that_includes_itself_is_refused() {
     let fault = read(&format!("{HEAD}include x\n")).expect_err("without end");
     assert_eq!(fault.to_string(), "tests/pkt/x.pkt:3: x.pkt includes itself");
+}
+
+#[test]
+fn a_script_without_end_is_refused() {
+    let mut files = files_with(&format!("{HEAD}{}", "include y\n".repeat(65)));
+    files.insert("y.pkt".to_owned(), format!("{HEAD}{}", "quiet\n".repeat(64)));
+    let fault = parse("x.pkt", &files).expect_err("too long").to_string();
+    assert_eq!(fault, "tests/pkt/x.pkt:67: a script has 4096 statements at most");
+}
+
+#[test]
+fn what_a_version_lacks_is_a_failure_of_the_line() {
+    for (statement, what) in [
+        ("< SYN seq 0 ip-options 01010101\n", "ip-options"),
+        ("< icmp source-quench seq 0\n", "SourceQuench about seq 0"),
+    ] {
+        let failure = failure(&format!("{HEAD}{statement}"), Version::V6);
+        assert_eq!((failure.place.line, failure.expected.as_str()), (3, what));
+        assert_eq!(failure.came, "what IPv6 does not have: `only` is missing");
+    }
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Run {
         }
         if at > self.host.now || matches!(statement.act, Act::Arrive(_) | Act::Call(..) | Act::Quiet) {
             self.nothing_left()?;
-            self.pass(at, true);
+            self.pass(at, true)?;
             self.nothing_left()?;
         }
         self.last = at;
@@ -168,9 +168,14 @@ impl Run {
     }
 
     /// Lets time pass until `at`, or until something happens.
-    fn pass(&mut self, at: Instant, stop: bool) {
-        self.host.pass(at, stop);
+    fn pass(&mut self, at: Instant, stop: bool) -> Result<(), Mismatch> {
+        let rests = self.host.pass(at, stop);
         self.collect();
+        if rests {
+            Ok(())
+        } else {
+            Err(("an engine that rests".to_owned(), "one deadline after another".to_owned()))
+        }
     }
 
     /// Takes over what the engine sent and told, in the order in which the peer and the user learn of it.
@@ -237,7 +242,7 @@ impl Run {
     fn leave(&mut self, segment: &Segment, at: Instant) -> Result<(), Mismatch> {
         let expected = || describe_expected(segment);
         if self.sent.is_empty() && at > self.host.now {
-            self.pass(at + Self::GRAIN, true);
+            self.pass(at + Self::GRAIN, true)?;
         }
         if self.sent.is_empty()
             && let Some((_, told)) = self.told.front()
@@ -348,6 +353,10 @@ impl Run {
             match arrival {
                 Arrival::Segment(segment) => {
                     let packet = self.packet(segment);
+                    let version = self.host.version;
+                    if !packet.ip_options.is_empty() && version == Version::V6 {
+                        return Err(("ip-options".to_owned(), no_such(version)));
+                    }
                     if packet.has(Control::SYN) {
                         self.after_syn = packet.seq.wrapping_add(1);
                     }
@@ -357,9 +366,8 @@ impl Run {
                 Arrival::Icmp { kind, seq, mtu } => {
                     let what = format!("{kind:?} about seq {seq}");
                     let version = self.host.version;
-                    let icmp_type = kind.type_and_code(version).ok_or_else(|| {
-                        (what.clone(), format!("an error that {version} does not have: `only` is missing"))
-                    })?;
+                    let icmp_type =
+                        kind.type_and_code(version).ok_or_else(|| (what.clone(), no_such(version)))?;
                     self.note(self.host.now, '<', &what);
                     let seq = self.wire(Number::Relative(*seq), self.iss.unwrap_or(0));
                     frames.push(icmp(version, icmp_type, seq, *mtu));
@@ -462,7 +470,7 @@ impl Run {
     fn tell(&mut self, telling: &Telling, at: Instant) -> Result<(), Mismatch> {
         if self.told.is_empty() && at > self.host.now {
             self.nothing_left()?;
-            self.pass(at + Self::GRAIN, true);
+            self.pass(at + Self::GRAIN, true)?;
         }
         let expected = format!("told {telling:?}");
         let Some((when, told)) = self.told.pop_front() else {
@@ -616,6 +624,10 @@ fn plain_call(host: &mut Host, name: &str) -> String {
 
 fn on_flow(done: Option<()>) -> String {
     if done.is_some() { "done" } else { "no-connection" }.to_owned()
+}
+
+fn no_such(version: Version) -> String {
+    format!("what {version} does not have: `only` is missing")
 }
 
 fn no_connection(field: &str) -> Mismatch {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ringroad::base::{Counter, DropReason};
@@ -147,6 +148,20 @@ pub struct Options {
     pub hex: Vec<u8>,
 }
 
+impl Options {
+    /// Octets that they take when they arrive.
+    fn len(&self) -> usize {
+        let fixed = [
+            (self.mss.is_some(), 4),
+            (self.sackok, 2),
+            (self.ts.is_some(), 12),
+            (self.ws.is_some(), 4),
+            (!self.sack.is_empty(), 2 + 8 * self.sack.len()),
+        ];
+        self.hex.len() + fixed.iter().filter(|(is, _)| *is).map(|(_, len)| len).sum::<usize>()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Call {
     Listen,
@@ -211,6 +226,19 @@ pub const INFO_FIELDS: [&str; 11] = [
     "retransmits",
     "send-room",
 ];
+
+/// Octets of text that a packet holds besides the longest headers.
+const TEXT_MAX: u32 = 65_000;
+/// Octets that the application sends in one call.
+const SEND_MAX: u32 = 1 << 20;
+/// The least that everybody takes, which leaves room for text behind the longest headers, and the most that is an MTU.
+const MTUS: RangeInclusive<u16> = 576..=u16::MAX;
+/// Differentiated services code points.
+const DSCPS: RangeInclusive<u8> = 0..=63;
+/// Octets of options in a TCP header, and in that of IPv4.
+const OPTIONS_MAX: usize = 40;
+/// Statements, those of included scripts among them, so that the longest waits of all stay within the clock.
+const STATEMENTS_MAX: usize = 4_096;
 
 /// Texts of files by name, for `include`.
 pub type Files = HashMap<String, String>;
@@ -285,6 +313,9 @@ fn body(file: &str, text: &str, files: &Files, depth: u32, script: &mut Script) 
         }
         let place = Place { file: file.to_owned(), line: number + 1 };
         let mut words = Words::new(line);
+        if script.statements.len() == STATEMENTS_MAX {
+            return Err(Fault { place, what: format!("a script has {STATEMENTS_MAX} statements at most") });
+        }
         let done = match words.peek() {
             Some("include") => {
                 words.next();
@@ -374,6 +405,7 @@ fn arrival(words: &mut Words<'_>) -> Result<Arrival, String> {
         if ours(segment.seq) || ours(segment.ack) || segment.ttl.is_some() {
             return Err("`beyond`, `*` and `ttl` are for what we send".to_owned());
         }
+        fits_its_headers(&segment)?;
         return Ok(Arrival::Segment(Box::new(segment)));
     }
     let kind = words.skip().choice("an ICMP error", &IcmpKind::ALL)?;
@@ -381,6 +413,19 @@ fn arrival(words: &mut Words<'_>) -> Result<Arrival, String> {
     let seq = words.number("the sequence number quoted")?;
     let mtu = if words.take("mtu") { words.number("an MTU")? } else { 0 };
     Ok(Arrival::Icmp { kind, seq, mtu })
+}
+
+/// There is room for the options.
+fn fits_its_headers(segment: &Segment) -> Result<(), String> {
+    let len = segment.options.len();
+    if len > OPTIONS_MAX {
+        return Err(format!("{len} octets of options are more than {OPTIONS_MAX}"));
+    }
+    let len = segment.ip_options.len();
+    if len > OPTIONS_MAX || !len.is_multiple_of(4) {
+        return Err(format!("{len} octets of options are no multiple of four up to {OPTIONS_MAX}"));
+    }
+    Ok(())
 }
 
 fn leaving(words: &mut Words<'_>) -> Result<Segment, String> {
@@ -423,11 +468,11 @@ fn segment(words: &mut Words<'_>) -> Result<Segment, String> {
         match word {
             "seq" => segment.seq = Some(number(words)?),
             "ack" => segment.ack = Some(number(words)?),
-            "len" => segment.len = words.number("octets of text")?,
+            "len" => segment.len = words.number_in("octets of text", 0..=TEXT_MAX)?,
             "wnd" => segment.wnd = Some(words.number("a window")?),
             "urg" => segment.urg = Some(words.number("an urgent pointer")?),
             "ttl" => segment.ttl = Some(words.number("a time to live")?),
-            "dscp" => segment.dscp = Some(words.number("a code point")?),
+            "dscp" => segment.dscp = Some(words.number_in("a code point", DSCPS)?),
             "from" => segment.from = Some(address(words)?),
             "to" => segment.to = Some(address(words)?),
             "from-port" => segment.from_port = Some(words.number("a port")?),
@@ -507,7 +552,7 @@ fn call(words: &mut Words<'_>) -> Result<Call, String> {
             let mut named = |word| if words.take(word) { address(words).map(Some) } else { Ok(None) };
             Call::Connect { to: named("to")?, from: named("from")? }
         }
-        "send" => Call::Send(words.number("octets")?),
+        "send" => Call::Send(words.number_in("octets", 0..=SEND_MAX)?),
         "read" => Call::Read(words.number("octets")?),
         "timer" => Call::Timer(duration(words.word("a duration")?)?),
         "worker-timer" => Call::WorkerTimer(duration(words.word("a duration")?)?),
@@ -546,7 +591,7 @@ fn set(words: &mut Words<'_>, setup: &mut Setup) -> Result<(), String> {
     match name {
         "recv-buffer" => options.recv_buffer = words.number("octets")?,
         "send-buffer" => options.send_buffer = words.number("octets")?,
-        "dscp" => options.dscp = words.number("a code point")?,
+        "dscp" => options.dscp = words.number_in("a code point", DSCPS)?,
         "ttl" => options.ttl = words.number("a time to live")?,
         "cc" => {
             let known = [("cubic", CongestionAlgorithm::Cubic), ("newreno", CongestionAlgorithm::NewReno)];
@@ -573,7 +618,7 @@ fn set(words: &mut Words<'_>, setup: &mut Setup) -> Result<(), String> {
         "fin-wait-2" => tcp.fin_wait_2 = words.duration()?,
         "delayed-ack" => tcp.delayed_ack = words.duration()?,
         "challenge-acks" => tcp.challenge_acks_per_second = words.number("per second")?,
-        "mtu" => *mtu = words.number("octets")?,
+        "mtu" => *mtu = words.number_in("octets", MTUS)?,
         "half-open-max" => *half_open_max = words.number("connections")?,
         "backlog" => *backlog = words.number("connections")?,
         other => return Err(format!("{other:?} is no setting")),

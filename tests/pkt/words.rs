@@ -1,5 +1,7 @@
 //! The words of one line of a script, taken one after the other.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::{FromStr, SplitWhitespace};
 use std::time::Duration;
 
@@ -52,6 +54,17 @@ impl<'a> Words<'a> {
     pub fn number<N: FromStr>(&mut self, what: &str) -> Result<N, String> {
         let word = self.word(what)?;
         word.parse().map_err(|_| format!("{word:?} is not {what}"))
+    }
+
+    /// A number of the range, which is said to whoever leaves it.
+    pub fn number_in<N: FromStr + PartialOrd + Display>(
+        &mut self,
+        what: &str,
+        range: RangeInclusive<N>,
+    ) -> Result<N, String> {
+        let word = self.word(what)?;
+        let number = word.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("{word:?} is not {what}, {} to {}", range.start(), range.end()))
     }
 
     /// A number, or `*` for any.
