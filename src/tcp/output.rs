@@ -242,14 +242,14 @@ impl Tcb {
         if seq == self.snd.cursor {
             self.snd.cursor = after;
         }
-        let only = self.snd.flight() <= u32::from(self.snd.mss);
         self.snd.nxt = self.snd.nxt.later(after);
         if fin {
             self.snd.fin = Fin::Sent;
         }
         self.sent_at = now;
         // RFC 6298 (5.1); and from the second segment on there may be a probe (RFC 8985 §7.2).
-        if !self.is_set(Timer::Retransmit) || (only && self.snd.flight() > u32::from(self.snd.mss)) {
+        let mss = u32::from(self.snd.mss);
+        if !self.is_set(Timer::Retransmit) || (text_offset <= mss && text_offset + len > mss) {
             self.start_retransmit_timer(env);
         }
         let mut ctl = Control::ACK;
