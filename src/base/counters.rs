@@ -47,7 +47,7 @@ named_indices! {
         Retransmits => "retransmits",
         /// Retransmission timeouts.
         RetransmitTimeouts => "retransmit_timeouts",
-        /// Losses found by duplicate acknowledgments.
+        /// Recoveries begun because of SACK blocks, or of three duplicate acknowledgments.
         FastRetransmits => "fast_retransmits",
         /// Segments sent to find out whether the last ones arrived.
         TailLossProbes => "tail_loss_probes",

@@ -50,3 +50,45 @@ impl Prr {
         self.window = pipe.saturating_add(more);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 1_000;
+
+    /// RFC 6937 §3 with twenty segments in flight, one of them lost, and half of them to be left.
+    #[test]
+    fn what_leaves_the_network_is_halved_until_the_window_is_reached() {
+        let ssthresh = 10 * MSS;
+        let mut prr = Prr::new(20 * MSS, MSS, 18 * MSS, ssthresh, MSS);
+        assert_eq!(prr.window(), 19 * MSS, "one segment at once");
+        let mut pipe = 18 * MSS;
+        let mut sent = 0;
+        for delivered in 2..=19 {
+            while pipe + MSS <= prr.window() {
+                prr.sent(MSS);
+                pipe += MSS;
+                sent += 1;
+            }
+            pipe -= MSS;
+            prr.delivered(MSS, pipe, ssthresh, MSS, false);
+            assert!(sent <= delivered / 2 + 1, "{sent} segments for {delivered} that arrived");
+        }
+        assert_eq!((pipe, sent), (9 * MSS, 9), "half of what was in flight is left");
+        assert_eq!(prr.window(), ssthresh);
+    }
+
+    #[test]
+    fn what_was_lost_beside_is_made_up_for_a_segment_at_a_time() {
+        // Fifteen of twenty are lost: less is in the network than ssthresh allows.
+        let mut prr = Prr::new(20 * MSS, MSS, 4 * MSS, 10 * MSS, MSS);
+        assert_eq!(prr.window(), 6 * MSS, "what arrived, and one more");
+        prr.sent(2 * MSS);
+        prr.delivered(MSS, 5 * MSS, 10 * MSS, MSS, true);
+        assert_eq!(prr.window(), 7 * MSS, "SSRB: progress adds a segment");
+        prr.sent(2 * MSS);
+        prr.delivered(MSS, 6 * MSS, 10 * MSS, MSS, false);
+        assert_eq!(prr.window(), 6 * MSS, "CRB: without progress no more leaves than arrives");
+    }
+}

@@ -154,3 +154,85 @@ fn is_later(first: (Micros32, Seq), second: (Micros32, Seq), now: Micros32) -> b
     let (ago, second_ago) = (now.since(first.0), now.since(second.0));
     ago < second_ago || (ago == second_ago && second.1.before(first.1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Instant;
+    use std::vec::Vec;
+
+    fn us(us: u64) -> Micros32 {
+        // Micros32 begins anew on the way.
+        Micros32::floor(Instant::from_micros((1 << 32) - 5_000 + us))
+    }
+
+    fn path(now: u64) -> Path {
+        Path { srtt_us: 10_000, now: us(now) }
+    }
+
+    fn seq(n: u32) -> Seq {
+        Seq::new(u32::MAX - 1_500) + n
+    }
+
+    fn run(start: u32, at: u64, again: bool) -> Run {
+        Run { start: seq(start), end: seq(start + 1_000), at: us(at), again }
+    }
+
+    /// Four segments a millisecond apart, from 0 on; returns the starts of those lost at `now`.
+    fn lost(rack: &Rack, sure: bool, now: u64) -> (Vec<u32>, Option<u32>) {
+        let (mut board, mut pool) = (Scoreboard::default(), SentPool::with_capacity(8));
+        for n in 0..4 {
+            assert!(board.sent(&mut pool, seq(1_000 * (n + 1)), us(1_000 * u64::from(n)), 0));
+        }
+        let waits = rack.detect(&mut board, &mut pool, seq(0), sure, &path(now));
+        let runs =
+            board.runs(&pool, seq(0)).filter(|(fate, _)| *fate == super::super::scoreboard::Fate::Lost);
+        (runs.map(|(_, run)| run.start.since(seq(0))).collect(), waits)
+    }
+
+    #[test]
+    fn what_left_a_reordering_window_before_something_that_arrived_is_lost() {
+        let mut rack = Rack::default();
+        assert_eq!(lost(&rack, true, 90_000), (Vec::new(), None), "nothing has arrived");
+        // The third, sent at 2 ms, arrives after 10 ms.
+        rack.delivered(&run(2_000, 2_000, false), true, &path(12_000));
+        assert_eq!(lost(&rack, true, 12_000).0, [0, 1_000], "no time for reordering where none was seen");
+        let (now, waits) = lost(&rack, false, 12_000);
+        assert_eq!(
+            (now, waits),
+            (Vec::new(), Some(1_500)),
+            "a quarter of the least round trip, for the second"
+        );
+        assert_eq!(lost(&rack, false, 12_500), (Vec::from([0]), Some(1_000)));
+        assert_eq!(lost(&rack, false, 13_500), (Vec::from([0, 1_000]), None), "and never the fourth");
+    }
+
+    #[test]
+    fn reordering_once_seen_is_given_time_and_more_for_each_dsack() {
+        let mut rack = Rack::default();
+        rack.delivered(&run(2_000, 2_000, false), true, &path(12_000));
+        rack.delivered(&run(1_000, 1_000, false), true, &path(12_100));
+        assert_eq!(lost(&rack, true, 12_100), (Vec::new(), Some(1_400)), "though the loss seems sure");
+        rack.duplicate_reported(seq(9_000));
+        rack.duplicate_reported(seq(9_000));
+        assert_eq!(lost(&rack, true, 12_500), (Vec::new(), Some(3_500)), "once for each round trip");
+        rack.advanced(seq(9_000));
+        rack.duplicate_reported(seq(19_000));
+        assert_eq!(lost(&rack, true, 15_000), (Vec::new(), Some(3_500)));
+        (0..Rack::PERSIST).for_each(|_| rack.recovered());
+        assert_eq!(lost(&rack, true, 12_500).0, [0], "for sixteen recoveries");
+    }
+
+    #[test]
+    fn an_answer_that_is_too_quick_was_for_the_first_copy() {
+        for (genuine, took, believed) in [(true, 9_000, false), (true, 10_000, true), (false, 10_000, false)]
+        {
+            let mut rack = Rack::default();
+            let mut known = Rack::default();
+            rack.delivered(&run(9_000, 0, false), true, &path(10_000));
+            known.clone_from(&rack);
+            rack.delivered(&run(0, 20_000, true), genuine, &path(20_000 + took));
+            assert_eq!(rack.xmit != known.xmit, believed, "{genuine} {took}");
+        }
+    }
+}
