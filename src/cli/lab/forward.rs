@@ -286,6 +286,7 @@ struct Forwarder {
     sockets: [PacketSocket; 2],
     directions: [Direction; 2],
     shared: Arc<Mutex<[Counts; 2]>>,
+    rests: u64,
 }
 
 impl Forwarder {
@@ -309,6 +310,7 @@ impl Forwarder {
             sockets: [open(client)?, open(server)?],
             directions: [direction(), direction()],
             shared: Arc::default(),
+            rests: 0,
         })
     }
 
@@ -352,16 +354,13 @@ impl Forwarder {
     ///
     /// Frames that come to a link with a delay need not be looked at before half of that has passed: they
     /// bear the time at which they came. So it wakes up for many frames at a time, and leaves the processor to the
-    /// ends.
+    /// ends: a longer delay by a 64th does not matter, and many wake-ups do.
     fn rest(&mut self) -> bool {
         const NAP_MIN: Duration = Duration::from_micros(50);
+        const NAP_MIN_MAX: Duration = Duration::from_micros(250);
         /// The ring holds what comes in eight of these.
         const NAP_MAX: Duration = Duration::from_millis(1);
         const IDLE: Duration = Duration::from_secs(1);
-        let missed = self.sockets.each_ref().map(PacketSocket::take_missed);
-        for (direction, missed) in self.directions.iter_mut().zip(missed) {
-            direction.missed += u64::from(missed.unwrap_or(0));
-        }
         let is_behind = self.directions.iter().any(|direction| !direction.due.is_empty());
         let next = self.directions.iter().filter_map(|direction| direction.held.next_due()).min();
         let wait = match next {
@@ -369,12 +368,22 @@ impl Forwarder {
             Some(next) => next.since(clock::now()),
             None => IDLE,
         };
+        self.rests += 1;
+        if wait == IDLE || self.rests & 63 == 0 {
+            self.count_missed();
+        }
         let delay = Duration::from_micros(self.directions[0].link.config().delay_us.into());
         if wait < IDLE && delay / 2 >= NAP_MIN {
-            thread::sleep(wait.clamp(NAP_MIN, NAP_MAX.min(delay / 2)));
+            thread::sleep(wait.clamp((delay / 64).clamp(NAP_MIN, NAP_MIN_MAX), NAP_MAX.min(delay / 2)));
             return true;
         }
         self.wait_for_frames(wait)
+    }
+
+    fn count_missed(&mut self) {
+        for (socket, direction) in self.sockets.iter().zip(&mut self.directions) {
+            direction.missed += u64::from(socket.take_missed().unwrap_or(0));
+        }
     }
 
     fn wait_for_frames(&self, wait: Duration) -> bool {
