@@ -361,3 +361,21 @@ fn with_scope(addr: SocketAddr, scope_id: u32) -> SocketAddr {
         _ => addr,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_link_local_socket_carries_its_scope() {
+        for (addr, want, why) in [
+            ("[fe80::1]:80", "[fe80::1%3]:80", "means nothing without"),
+            ("[febf::1]:80", "[febf::1%3]:80", "the last of fe80::/10"),
+            ("[fd00::1]:80", "[fd00::1]:80", "unique already"),
+            ("10.0.0.1:80", "10.0.0.1:80", "IPv4 knows none"),
+        ] {
+            let named = with_scope(addr.parse().expect("a socket"), 3);
+            assert_eq!(named, want.parse().expect("a socket"), "{why}");
+        }
+    }
+}

@@ -130,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn no_record_is_planned_smaller_than_what_it_must_hold() {
+        let limits = Limits::default();
+        for (name, least, why) in [
+            ("TIME-WAIT records", 24, "a tuple, two numbers, two timestamps and a deadline"),
+            ("reassembly queues", 16, "a range at least"),
+            ("timers", 12, "a deadline and two neighbours"),
+            ("entries of the index", 4, "a value"),
+        ] {
+            assert!(per(name, &limits) >= least, "{name}: {why}");
+        }
+    }
+
+    #[test]
     fn the_largest_share_fits_and_the_next_does_not() {
         let limits = Limits::default();
         let all = MemoryPlan::new(&limits, true).octets();

@@ -121,11 +121,6 @@ impl Outgoing {
             },
         }
     }
-
-    /// Whether it only acknowledges.
-    pub fn is_pure_ack(&self) -> bool {
-        self.text_len == 0 && !self.ctl.intersects(Control::SYN | Control::FIN | Control::RST)
-    }
 }
 
 /// The reset that answers a segment for which there is no connection (RFC 9293 §3.10.7.1), or an ACK that

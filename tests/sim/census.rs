@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringroad::base::Counter;
-use ringroad::stack::Listen;
+use ringroad::stack::{App, Cx, Flow, Listen};
 use ringroad::tcp::{FlowOptions, KeepAlive, State};
 
 use super::common::{CLEAN, Script, connect, on, pair, run, v4};
@@ -70,6 +70,61 @@ fn an_open_connection_takes_other_settings() {
 }
 
 #[test]
+fn a_worker_stops_when_its_application_asks() {
+    let mut net = pair(1, client(FlowOptions::default()), server(), CLEAN);
+    net.start();
+    run(&mut net, 1);
+    assert!(!net.host(0).engine.is_stopping());
+    on(&mut net, 0, |cx| cx.stop());
+    run(&mut net, 1);
+    assert!(net.host(0).engine.is_stopping() && !net.host(1).engine.is_stopping());
+}
+
+#[test]
+fn a_listener_on_any_address_serves_those_of_its_host() {
+    let any = Script::passive().then(|cx| {
+        cx.listen(&Listen::new([0, 0, 0, 0].into(), 80)).expect("a listener");
+    });
+    let mut net = pair(1, client(FlowOptions::default()), any, CLEAN);
+    net.start();
+    run(&mut net, 1);
+    assert_eq!(states(&net, 0), [State::Established]);
+}
+
+/// An application with what it must have, that half-closes what it opens.
+struct Least {
+    dials: bool,
+}
+
+impl App for Least {
+    fn on_start(&mut self, cx: &mut Cx<'_>) {
+        if self.dials {
+            cx.connect(&connect(v4(2), 80)).expect("a connection");
+        } else {
+            cx.listen(&Listen::new(v4(2), 80)).expect("a listener");
+        }
+    }
+
+    fn on_connect(&mut self, flow: &mut Flow<'_>) {
+        flow.shutdown();
+    }
+
+    fn on_data(&mut self, _: &mut Flow<'_>, data: &[u8]) -> usize {
+        data.len()
+    }
+}
+
+#[test]
+fn whoever_says_nothing_of_a_fin_closes_when_the_peer_does() {
+    let mut net = pair(1, Least { dials: true }, Least { dials: false }, CLEAN);
+    net.start();
+    run(&mut net, 1);
+    assert_eq!(net.host(1).engine.counters().get(Counter::PassiveOpens), 1);
+    assert_eq!((net.host(0).engine.flow_count(), net.host(1).engine.flow_count()), (0, 0));
+    assert_eq!(net.host(0).engine.time_wait_count(), 1);
+}
+
+#[test]
 fn an_mss_of_ones_own_is_announced_and_kept_to() {
     for (mss, want, why) in
         [(None, 1_448, "the MTU's"), (Some(1_000), 988, "less"), (Some(9_000), 1_448, "more")]
@@ -91,7 +146,7 @@ fn an_address_may_come_late() {
     let mut net = pair(1, Script::passive(), server(), CLEAN);
     net.start();
     let from = v4(77);
-    let late = move |cx: &mut ringroad::Cx<'_>| {
+    let late = move |cx: &mut Cx<'_>| {
         let local = Some((from, 5_000).into());
         cx.connect(&ringroad::Connect { local, ..connect(v4(2), 80) })
     };

@@ -409,6 +409,36 @@ fn connects_wait_for_room_in_time_wait_where_that_is_wished() {
 }
 
 #[test]
+fn a_record_that_was_followed_makes_room_for_the_next_connect() {
+    let from = |port| Connect { local: Some((v4(1), port).into()), ..connect(v4(2), 80) };
+    let client = Script::passive().then(move |cx| {
+        for port in 5_000..5_004 {
+            cx.connect(&from(port)).expect("a connection");
+        }
+    });
+    let tcp = TcpConfig { time_wait_full: TimeWaitFull::RefuseOpens, ..TcpConfig::default() };
+    let limits = Limits { time_wait_max: 5, ..LIMITS };
+    let mut net = SimNet::new(1);
+    net.add(EngineConfig { tcp, limits, ..config(1) }, client, CLEAN);
+    net.add(config(2), serve(Script::passive(), |listen| listen), CLEAN);
+    net.introduce();
+    net.start();
+    run(&mut net, 1);
+    for id in net.host(0).app.ids.clone() {
+        on(&mut net, 0, move |cx| cx.flow(id).expect("it lives").close());
+    }
+    run(&mut net, 2);
+    assert_eq!(net.host(0).engine.time_wait_count(), 4);
+    on(&mut net, 0, move |cx| {
+        cx.connect(&from(5_000)).expect("the fifth place is left for it");
+        cx.connect(&from(5_004)).expect("that of its predecessor is left");
+        assert_eq!(cx.connect(&from(5_005)), Err(ConnectError::TimeWaitFull));
+    });
+    run(&mut net, 1);
+    assert_eq!(counted(&net, 0, Counter::TimeWaitOpensRefused), 1);
+}
+
+#[test]
 fn a_connect_that_is_refused_leaves_its_predecessor_in_time_wait() {
     let client = Script::passive().then(|cx| {
         cx.connect(&connect(v4(2), 80)).expect("a connection");
