@@ -55,6 +55,8 @@ struct Peer {
     net: SimNet<Reader>,
     stream: Vec<u8>,
     kept: Vec<bool>,
+    /// What the next answer has to report as received twice.
+    again: Option<(usize, usize)>,
     ack: u32,
 }
 
@@ -70,7 +72,7 @@ impl Peer {
         let answer = net.take_captured();
         let iss = see(&answer.first().expect("SYN, ACK").frame).seq();
         let ack = iss.raw().wrapping_add(1);
-        let mut peer = Self { net, stream: stream(), kept: vec![false; LEN], ack };
+        let mut peer = Self { net, stream: stream(), kept: vec![false; LEN], again: None, ack };
         peer.send(0, 0, Control::ACK);
         assert_eq!(peer.net.host(0).engine.flow_count(), 1);
         peer
@@ -80,11 +82,19 @@ impl Peer {
     fn send(&mut self, at: usize, len: usize, ctl: Control) {
         let end = (at + len).min(LEN);
         let seq = ISS.wrapping_add(1).wrapping_add(u32::try_from(at).expect("small"));
+        self.again = self.kept_before(at, end);
         self.keep(at, end);
         self.net.inject(0, &segment(seq, self.ack, ctl, &self.stream[at..end]));
         let until = self.net.now().plus_micros(10_000);
         assert!(self.net.run(until, 10_000));
         self.look();
+    }
+
+    /// The first stretch of a segment that is there already (RFC 2883 §4).
+    fn kept_before(&self, at: usize, end: usize) -> Option<(usize, usize)> {
+        let start = at + self.kept[at..end].iter().position(|&kept| kept)?;
+        let len = self.kept[start..end].iter().position(|&kept| !kept).unwrap_or(end - start);
+        Some((start, start + len))
     }
 
     /// The model: a segment is kept whole unless it would make one piece more than there may be.
@@ -109,14 +119,24 @@ impl Peer {
         assert!(self.stream.starts_with(text), "the stream as it was sent");
         assert!(text.len() <= self.in_order(), "nothing that was not sent");
         assert!(text.len() == self.in_order() || self.net.host(0).app.bite.is_some(), "read at once");
+        let mut again = self.again.take();
         for answer in self.net.take_captured() {
             let view = see(&answer.frame);
             assert!(!view.ctl().contains(Control::RST));
             // FIN, which comes last, counts for one.
             assert_eq!(self.position(view.ack()).min(LEN), self.in_order(), "acknowledged");
-            for &(left, right) in TcpOptions::parse(view.options).sack.as_slice() {
-                let (left, right) = (self.position(left), self.position(right));
-                assert!(self.in_order() < left && left < right && right <= LEN, "out of order");
+            let sack = TcpOptions::parse(view.options).sack;
+            let mut blocks =
+                sack.as_slice().iter().map(|&(left, right)| (self.position(left), self.position(right)));
+            if let Some(again) = again.take() {
+                assert_eq!(blocks.next(), Some(again), "received twice");
+            }
+            for (left, right) in blocks {
+                assert!(
+                    self.in_order() < left && left < right && right <= LEN,
+                    "out of order: {left}..{right}, {}",
+                    self.in_order()
+                );
                 assert!(self.kept[left..right].iter().all(|&kept| kept), "{left} to {right} is kept");
                 let is_whole = !self.kept[left - 1] && !self.kept.get(right).is_some_and(|&kept| kept);
                 assert!(is_whole, "{left} to {right} is a whole piece");

@@ -37,6 +37,21 @@ struct Undo {
     again: u16,
     /// TSval of the first of them.
     stamp: Option<u32>,
+    /// Nothing in flight had been sent again before, so that an older echo means a first copy.
+    by_stamp: bool,
+}
+
+impl Undo {
+    /// A repair begins at SND.UNA = `una`, where the window and its memory were `congestion`.
+    fn new(congestion: (Congestion, Memory), una: Seq, board: &Scoreboard, pool: &SentPool) -> Self {
+        let by_stamp = !board.in_flight(pool, una).any(|run| run.again);
+        Self { congestion, una, again: 0, stamp: None, by_stamp }
+    }
+
+    /// With which stamp an echo has to be compared.
+    fn stamp(&self) -> Option<u32> {
+        self.stamp.filter(|_| self.by_stamp)
+    }
 }
 
 /// What one connection remembers of losses.
@@ -103,7 +118,11 @@ impl Tcb {
         if self.flags.any(Flags::BOARD) {
             return true;
         }
-        let at = if self.flags.any(Flags::TIMED) { self.timed_at } else { Micros32::floor(env.now) };
+        // When the segment being timed left, and a round trip ago at least: later, and the path would seem shorter
+        // than it is.
+        let timed = if self.flags.any(Flags::TIMED) { self.timed_at.elapsed(env.now) } else { 0 };
+        let ago = timed.max(self.rtt.srtt_us());
+        let at = Micros32::floor(env.now).plus(ago.wrapping_neg());
         let nxt = self.snd.nxt;
         if self.snd.flight() == 0 || self.attach(env.shared).is_none() {
             return false;
@@ -204,7 +223,7 @@ impl Tcb {
         let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
         let Some((loss, pool)) = self.loss(env.shared) else { return 0 };
         let Loss { board, rack, undo, sackers, .. } = loss;
-        let first_again = undo.and_then(|undo| undo.stamp);
+        let first_again = undo.and_then(|undo| undo.stamp());
         let genuine = echo.zip(first_again).is_none_or(|(echo, first)| !stamp_before(echo, first));
         let mut delivered = 0;
         let mut visit = |run: Run| {
@@ -253,7 +272,7 @@ impl Tcb {
         let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
         let una = self.snd.una;
         let Some((loss, _)) = self.loss(env.shared) else { return };
-        let again = loss.undo.filter(|_| loss.phase != Phase::Open).and_then(|undo| undo.stamp);
+        let again = loss.undo.filter(|_| loss.phase != Phase::Open).and_then(|undo| undo.stamp());
         if before.before(una) && echo.zip(again).is_some_and(|(echo, again)| stamp_before(echo, again)) {
             self.undo(env);
         }
@@ -263,6 +282,10 @@ impl Tcb {
     fn undo(&mut self, env: &mut Env<'_>) {
         let Some((loss, pool)) = self.loss(env.shared) else { return };
         let Some(undo) = loss.undo.take() else { return };
+        if loss.phase != Phase::AfterTimeout {
+            // RFC 8985 §6.2 step 3 cannot see it: by the time it arrives it has been sent again.
+            loss.rack.overtaken();
+        }
         loss.phase = Phase::Open;
         loss.board.find_again(pool);
         let (congestion, memory) = undo.congestion;
@@ -301,8 +324,8 @@ impl Tcb {
             let delivered = delivered.max(loss.board.sacked().min(mss));
             let congestion = self.reduce(flight, mss, env.shared);
             let ssthresh = self.congestion.ssthresh();
-            let (loss, _) = self.loss(env.shared)?;
-            loss.undo = Some(Undo { congestion, una, again: 0, stamp: None });
+            let (loss, pool) = self.loss(env.shared)?;
+            loss.undo = Some(Undo::new(congestion, una, &loss.board, pool));
             loss.prr = Prr::new(flight, delivered, pipe, ssthresh, mss);
             env.counters.add(Counter::FastRetransmits);
         } else if loss.phase == Phase::Recovery {
@@ -360,7 +383,7 @@ impl Tcb {
         let (una, nxt) = (self.snd.una, self.snd.nxt);
         let Some((loss, pool)) = self.loss(env.shared) else { return false };
         if loss.phase == Phase::Open {
-            loss.undo = Some(Undo { congestion: saved, una, again: 0, stamp: None });
+            loss.undo = Some(Undo::new(saved, una, &loss.board, pool));
         }
         let reneged = loss.board.is_reneged(pool);
         loss.board.lose_all(pool, una, reneged);

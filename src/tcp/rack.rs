@@ -81,6 +81,11 @@ impl Rack {
         }
     }
 
+    /// What seemed lost had only been overtaken.
+    pub const fn overtaken(&mut self) {
+        self.reordered = true;
+    }
+
     /// RFC 8985 §6.2 step 4: a D-SACK says that something was sent again in vain. The window widens once for each
     /// round trip.
     pub fn duplicate_reported(&mut self, nxt: Seq) {

@@ -82,11 +82,13 @@ pub struct Scoreboard {
     tail: u32,
     sacked: u32,
     lost: u32,
+    /// Something was sent again since the last run began: what follows left later than that.
+    cut: bool,
 }
 
 impl Default for Scoreboard {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, sacked: 0, lost: 0 }
+        Self { head: NONE, tail: NONE, sacked: 0, lost: 0, cut: false }
     }
 }
 
@@ -114,10 +116,12 @@ impl Scoreboard {
     /// Octets up to `end` were sent at `at`, following those before them. False, and nothing is recorded, when
     /// nothing is yet and no record is left.
     ///
-    /// What was sent within `grain` microseconds is one run, as if all of it had left with its first octet, so that
-    /// a long path does not mean a long list.
+    /// What was sent within `grain` microseconds, with nothing sent again in between, is one run, as if all of it had
+    /// left with its first octet, so that a long path does not mean a long list.
     pub fn sent(&mut self, pool: &mut SentPool, end: Seq, at: Micros32, grain: u32) -> bool {
+        let cut = core::mem::take(&mut self.cut);
         if let Some(tail) = pool.at_mut(self.tail).filter(|_| self.tail != NONE)
+            && !cut
             && tail.fate == Fate::InFlight
             && !tail.again
             && at.since(tail.at) <= grain
@@ -204,6 +208,7 @@ impl Scoreboard {
 
     /// Octets of `left..right` were sent again at `at`.
     pub fn sent_again(&mut self, pool: &mut SentPool, una: Seq, (left, right): (Seq, Seq), at: Micros32) {
+        self.cut = true;
         self.change(
             pool,
             una,

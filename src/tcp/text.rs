@@ -57,6 +57,10 @@ impl Tcb {
         {
             cold.duplicate = Some((left, right));
             self.flags.set(Flags::DUPLICATE);
+            if left.before(nxt) {
+                // At once, while the sender can still take back what it did. Beyond a gap that is so anyway.
+                self.rcv.acks_owed = self.rcv.acks_owed.max(1);
+            }
         }
     }
 

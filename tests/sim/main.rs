@@ -4,6 +4,7 @@ mod common;
 mod engine;
 mod many;
 mod network;
+mod recovery;
 mod reuse;
 mod robustness;
 mod smoltcp_peer;
