@@ -347,6 +347,7 @@ fn draw_tcp(rng: &mut Rng, kind: Kind, timestamps: bool, lifetime: Duration) -> 
         timestamps: if kind == Kind::Reuse { timestamps } else { rng.below(4) > 0 },
         window_scale: rng.below(4) > 0,
         sack: rng.below(4) > 0,
+        tail_loss_probes: true,
     }
 }
 

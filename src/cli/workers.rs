@@ -40,6 +40,10 @@ pub(super) struct Workers {
     /// With --backend xdp, no RST ends TIME-WAIT (RFC 1337)
     #[arg(long)]
     rfc1337: bool,
+
+    /// Send no tail loss probes (RFC 8985): for links on which answers are late and seldom lost
+    #[arg(long)]
+    no_tail_loss_probes: bool,
     /// Congestion control with --backend xdp, cubic by default; the kernel uses its own
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     cc: Option<Congestion>,
@@ -117,7 +121,12 @@ impl Workers {
             cpus: self.cpus_from(from),
             idle: self.idle.unwrap_or(Idle::Spin).into(),
             limits,
-            tcp: TcpConfig { time_wait: self.time_wait, rfc1337: self.rfc1337, ..TcpConfig::default() },
+            tcp: TcpConfig {
+                time_wait: self.time_wait,
+                rfc1337: self.rfc1337,
+                tail_loss_probes: !self.no_tail_loss_probes,
+                ..TcpConfig::default()
+            },
             ..RunConfig::new(dev)
         })
     }

@@ -50,6 +50,8 @@ pub struct TcpConfig {
     pub window_scale: bool,
     /// Offer and accept SACK (RFC 2018).
     pub sack: bool,
+    /// Probe for losses at the end of what was sent (RFC 8985 §7), where SACK was agreed.
+    pub tail_loss_probes: bool,
 }
 
 impl Default for TcpConfig {
@@ -70,6 +72,7 @@ impl Default for TcpConfig {
             timestamps: true,
             window_scale: true,
             sack: true,
+            tail_loss_probes: true,
         }
     }
 }

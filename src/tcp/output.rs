@@ -392,7 +392,7 @@ impl Tcb {
     pub(super) fn start_retransmit_timer(&mut self, env: &Env<'_>) {
         self.start_timeout(env);
         if self.snd.flight() > u32::from(self.snd.mss)
-            && let Some(us) = self.probe_timeout(env.shared)
+            && let Some(us) = self.probe_timeout(env)
         {
             self.hasten_retransmit_timer(us, env.now, Flags::PROBING);
         }

@@ -1,7 +1,6 @@
 //! Tail loss probes (RFC 8985 §7): where nothing follows that would show a loss, something is sent that does.
 #![forbid(unsafe_code)]
 
-use super::cold::Shared;
 use super::flags::Flags;
 use super::loss::{Loss, Phase, Report};
 use super::segment::{Outgoing, Segment};
@@ -23,21 +22,25 @@ impl Tcb {
     /// Never for a single segment in flight: the worst delay of its acknowledgment would have to be added, and
     /// then the retransmission timer is always first.
     #[inline]
-    pub(super) fn probe_timeout(&self, shared: &Shared) -> Option<u32> {
+    pub(super) fn probe_timeout(&self, env: &Env<'_>) -> Option<u32> {
         /// How late a peer's or our own turn may be: timers and schedulers, microseconds.
         const GRAIN_US: u32 = 2_000;
         let srtt_us = self.rtt.srtt_us();
-        let may = self.flags.any(Flags::SACK) && srtt_us > 0 && self.timeouts == 0 && self.snd.wnd > 0;
+        let may = self.flags.any(Flags::SACK)
+            && env.config.tail_loss_probes
+            && srtt_us > 0
+            && self.timeouts == 0
+            && self.snd.wnd > 0;
         let quiet =
             |loss: &Loss| loss.phase == Phase::Open && loss.probe.is_none() && loss.board.sacked() == 0;
-        let allowed = may && self.cold(shared).is_none_or(|cold| quiet(&cold.loss));
+        let allowed = may && self.cold(env.shared).is_none_or(|cold| quiet(&cold.loss));
         allowed.then(|| srtt_us.saturating_mul(2).saturating_add(GRAIN_US))
     }
 
     /// RFC 8985 §7.3: nothing was heard for a while, so a segment asks for an answer; the next time it is a timeout.
     pub(super) fn on_probe_timer(&mut self, env: &mut Env<'_>) {
         self.flags.clear(Flags::PROBING);
-        if self.snd.flight() > 0 && self.probe_timeout(env.shared).is_some() && self.start_board(env) {
+        if self.snd.flight() > 0 && self.probe_timeout(env).is_some() && self.start_board(env) {
             self.flags.set(Flags::TAIL_PROBE);
         }
         self.start_timeout(env);

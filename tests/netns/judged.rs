@@ -28,7 +28,8 @@ fn assert_carried(stream: &Followed, up: &[u8], down: &[u8], what: &str) {
 fn bulk_each_way_with_a_kernel_client_is_blameless() {
     let Some(net) = Net::up("j-serve") else { return };
     for address in SERVER {
-        let server = net.serve(End::Server, &format!("{address}:7"), &["--app", "echo"]);
+        let server =
+            net.serve(End::Server, &format!("{address}:7"), &["--app", "echo", "--no-tail-loss-probes"]);
         let recording = Recording::start(&net, End::Client, "bulk");
         net.at(End::Client, || send_and_compare(connect(server.addr), OCTETS, Duration::ZERO));
         let recorded = recording.stop();
@@ -127,7 +128,8 @@ fn curl_and_the_http_server_are_blameless() {
     let file = noise(5_000_000);
     fs::write(format!("{root}/file"), &file).expect("there is room for it");
     for address in SERVER {
-        let server = net.serve(End::Server, &format!("{address}:80"), &["--root", &root]);
+        let server =
+            net.serve(End::Server, &format!("{address}:80"), &["--root", &root, "--no-tail-loss-probes"]);
         let recording = Recording::start(&net, End::Client, "curl");
         let url = format!("http://{}/file", server.addr);
         let argv = [

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringroad::cli::lab::{End, Lab};
 use ringroad::runtime::{self, Ready, RunConfig};
 use ringroad::stack::{App, Connect, Cx, Flow};
-use ringroad::tcp::{CloseReason, FlowOptions};
+use ringroad::tcp::{CloseReason, FlowOptions, TcpConfig};
 
 use super::lab::{CLIENT, Net, SERVER, assert_kernel_content, connect, patient};
 use super::program::PATIENCE;
@@ -195,7 +195,9 @@ pub fn exchange_with_a_kernel(net: &Net, address: &str, octets: usize) {
 /// Has ringroad at `end` send `octets` of noise to an echo, and compare what comes back.
 pub fn exchange_with_an_echo(net: &Net, end: End, to: SocketAddr, octets: usize) {
     let (done, ended) = mpsc::channel();
-    let config = RunConfig { connects: true, ..RunConfig::new(Lab::INTERFACE) };
+    // A processor that is away is no lossy link.
+    let tcp = TcpConfig { tail_loss_probes: false, ..TcpConfig::default() };
+    let config = RunConfig { connects: true, tcp, ..RunConfig::new(Lab::INTERFACE) };
     let factory =
         |_| Sender { to, sent: Stream::new(octets), expected: Stream::new(octets), done: done.clone() };
     let on_ready = |ready: &Ready| {
