@@ -65,7 +65,7 @@ impl Tcb {
             return None;
         }
         let first = self.timeouts == 0;
-        let before = (self.congestion, self.cold(env.shared).map(|cold| cold.congestion).unwrap_or_default());
+        let before = self.window_and_memory(env.shared);
         let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
         let memory = self.attach(env.shared).map(|cold| &mut cold.congestion);
         self.congestion.on_timeout(flight, mss, first, memory);

@@ -195,7 +195,8 @@ impl Tcb {
 
     /// RFC 2018 and RFC 2883 §4: which blocks are about octets in flight, and whether the first is a D-SACK.
     fn report(&self, seg: &Segment<'_>) -> Report {
-        let heard = TcpOptions::parse(seg.options).sack;
+        let heard =
+            if seg.has_more_options() { TcpOptions::parse(seg.options).sack } else { SackBlocks::default() };
         let heard = heard.as_slice();
         let (una, flight) = (self.snd.una, self.snd.flight());
         let mut report = Report { blocks: SackBlocks::default(), duplicate: None };
@@ -338,11 +339,15 @@ impl Tcb {
 
     /// A loss was found; returns what the congestion window was.
     pub(super) fn reduce(&mut self, flight: u32, mss: u32, shared: &mut Shared) -> (Congestion, Memory) {
-        let before = self.congestion;
-        let cold = self.cold_mut(shared);
-        let memory = cold.as_ref().map(|cold| cold.congestion).unwrap_or_default();
-        self.congestion.on_loss(flight, mss, cold.map(|cold| &mut cold.congestion));
-        (before, memory)
+        let before = self.window_and_memory(shared);
+        let memory = self.cold_mut(shared).map(|cold| &mut cold.congestion);
+        self.congestion.on_loss(flight, mss, memory);
+        before
+    }
+
+    /// All that congestion control knows, to go back to.
+    pub(super) fn window_and_memory(&self, shared: &Shared) -> (Congestion, Memory) {
+        (self.congestion, self.cold(shared).map(|cold| cold.congestion).unwrap_or_default())
     }
 
     /// Sets the timer to when more will be lost, or back to what it was.

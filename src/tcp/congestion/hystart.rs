@@ -116,19 +116,17 @@ mod tests {
     const MSS: u32 = 1_000;
     const FLIGHT: u32 = 10 * MSS;
 
+    /// An acknowledgment of `octets`, measured as `rtt_us`.
+    fn acked(octets: u32, rtt_us: Option<u32>) -> Acked {
+        let now = Micros32::default();
+        Acked { octets, flight: FLIGHT, window_limited: true, mss: MSS, now, rtt_us, srtt_us: 0 }
+    }
+
     /// One round: ten acknowledgments of a segment each, measured as `rtt_us`; what they did.
     fn round(hystart: &mut HyStart, rtt_us: Option<u32>) -> [Step; 10] {
-        let acked = Acked {
-            octets: MSS,
-            flight: FLIGHT,
-            window_limited: true,
-            mss: MSS,
-            now: Micros32::default(),
-            rtt_us,
-            srtt_us: 0,
-        };
         // After the tenth, all that is in flight was sent in this round.
-        core::array::from_fn(|n| hystart.on_ack(&Acked { flight: FLIGHT + MSS * u32::from(n == 9), ..acked }))
+        let flight = |n| FLIGHT + MSS * u32::from(n == 9);
+        core::array::from_fn(|n| hystart.on_ack(&Acked { flight: flight(n), ..acked(MSS, rtt_us) }))
     }
 
     const FULL: Step = Step { octets: MSS, last: false };
@@ -160,15 +158,7 @@ mod tests {
         round(&mut hystart, Some(10_000));
         round(&mut hystart, None);
         assert_eq!(round(&mut hystart, Some(90_000)), [FULL; 10], "the round before measured nothing");
-        hystart.on_ack(&Acked {
-            octets: 4 * MSS,
-            flight: FLIGHT,
-            window_limited: true,
-            mss: MSS,
-            now: Micros32::default(),
-            rtt_us: None,
-            srtt_us: 0,
-        });
+        hystart.on_ack(&acked(4 * MSS, None));
         let steps = round(&mut hystart, Some(500_000));
         assert_eq!(steps, [FULL; 10], "six in the rest of a round, four in the next");
     }
@@ -206,15 +196,7 @@ mod tests {
     #[test]
     fn an_acknowledgment_of_much_counts_as_eight_segments() {
         let mut hystart = HyStart::new(FLIGHT);
-        let step = hystart.on_ack(&Acked {
-            octets: 9 * MSS,
-            flight: FLIGHT,
-            window_limited: true,
-            mss: MSS,
-            now: Micros32::default(),
-            rtt_us: None,
-            srtt_us: 0,
-        });
+        let step = hystart.on_ack(&acked(9 * MSS, None));
         assert_eq!(step, Step { octets: 8 * MSS, last: false });
     }
 }
