@@ -150,6 +150,7 @@ fn config(n: u8) -> EngineConfig {
         recv_chunks: 2_048,
         reassembly_max: 64,
         busy_max: 64,
+        models_max: 8,
         options_max: 16,
         output_burst: 16,
     };

@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     recv_chunks: 128,
     reassembly_max: 8,
     busy_max: 16,
+    models_max: 4,
     options_max: 4,
     output_burst: 16,
 };

@@ -343,6 +343,7 @@ fn config(flags: &Flags) -> EngineConfig {
             recv_chunks: chunks(flags.options.recv_buffer),
             reassembly_max: 1_024,
             busy_max: 1_024,
+            models_max: 64,
             ..Limits::default()
         },
         tcp: flags.tcp,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringroad::base::{HashKey, Rng};
 use ringroad::io::link::{Bursts, LinkConfig, Mark, QueueLimit};
 use ringroad::stack::{EngineConfig, Limits, Owners, Route, Routes};
-use ringroad::tcp::{FlowOptions, KeepAlive, RtoBounds, TcpConfig, TimeWaitFull};
+use ringroad::tcp::{CongestionAlgorithm, FlowOptions, KeepAlive, RtoBounds, TcpConfig, TimeWaitFull};
 use ringroad::wire::Mac;
 
 /// The port that every host listens on; [`CLOSED_PORT`] is one that none does.
@@ -315,6 +315,7 @@ fn draw_limits(rng: &mut Rng, kind: Kind) -> Limits {
         recv_chunks: 4 + most(rng, 1_020) + 8 * ample,
         reassembly_max: most(rng, 64) + ample,
         busy_max: most(rng, 64) + ample,
+        models_max: most(rng, 16) + ample,
         options_max: 6 + u16::try_from(rng.below(6)).expect("small"),
         output_burst: 1 + any_size(rng, 15),
     }
@@ -396,7 +397,9 @@ fn draw_options(rng: &mut Rng, kind: Kind) -> FlowOptions {
         probes: pick(rng, &[2, 5]),
     };
     let buffers = [64, 536, 2_000, 16_384, 65_535, 65_536, 262_144];
+    let algorithms = [CongestionAlgorithm::Cubic, CongestionAlgorithm::NewReno, CongestionAlgorithm::Bbr];
     FlowOptions {
+        congestion: pick(rng, &algorithms),
         nagle: rng.below(2) == 0,
         keep_alive: (kind != Kind::Calm || rng.below(2) == 0).then_some(keep_alive),
         user_timeout: rare(rng).then(|| ms(5_000)),

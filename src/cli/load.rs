@@ -359,6 +359,7 @@ mod tests {
         for (more, want) in [
             (&[][..], CongestionAlgorithm::Cubic),
             (&["--cc", "cubic"], CongestionAlgorithm::Cubic),
+            (&["--cc", "bbr"], CongestionAlgorithm::Bbr),
             (&["--cc", "newreno"], CongestionAlgorithm::NewReno),
             (&["--cc", "new-reno"], CongestionAlgorithm::NewReno),
         ] {

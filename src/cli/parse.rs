@@ -30,6 +30,8 @@ pub enum Congestion {
     /// RFC 5681 with RFC 6582.
     #[value(name = "newreno", alias = "new-reno")]
     NewReno,
+    /// Version 3 of BBR (draft-ietf-ccwg-bbr), paced.
+    Bbr,
 }
 
 impl From<Congestion> for CongestionAlgorithm {
@@ -37,6 +39,7 @@ impl From<Congestion> for CongestionAlgorithm {
         match named {
             Congestion::Cubic => Self::Cubic,
             Congestion::NewReno => Self::NewReno,
+            Congestion::Bbr => Self::Bbr,
         }
     }
 }

@@ -139,7 +139,7 @@ impl Core {
             wheel: Wheel::new(limits.flows_max + limits.half_open_max, now),
             listeners: Vec::with_capacity(usize::from(limits.listeners_max)),
             send: ChunkPool::new(limits.send_chunks, limits.chunk_len),
-            shared: Shared::new(limits.options_max, limits.busy_max),
+            shared: Shared::new(limits.options_max, limits.busy_max, limits.models_max),
             ready: VecDeque::with_capacity(limits.flows_max as usize),
             starved: VecDeque::with_capacity(limits.flows_max as usize),
             counters: Counters::new(),

@@ -26,6 +26,9 @@ pub struct Limits {
     /// repaired, urgent data, or text to send beyond one chunk. Without such a record text is dropped as
     /// without a chunk, and losses are repaired when the retransmission timer says so.
     pub busy_max: u32,
+    /// Connections whose congestion control is a model of the path (BBR) at the same time. Each also counts among
+    /// those of `busy_max` from its beginning to its end. Those beyond have RFC 5681's.
+    pub models_max: u32,
     /// Different sets of per-connection options in use at the same time.
     pub options_max: u16,
     /// Segments one connection sends before the next has its turn.
@@ -46,6 +49,7 @@ impl Default for Limits {
             recv_chunks: 1 << 17,
             reassembly_max: 1 << 14,
             busy_max: 1 << 17,
+            models_max: 1 << 13,
             options_max: 1_024,
             output_burst: 64,
         }

@@ -27,7 +27,7 @@ pub struct PlanItem {
 /// as the system gives out zeroed memory only when it is touched, which Linux does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    items: [PlanItem; 13],
+    items: [PlanItem; 14],
 }
 
 impl MemoryPlan {
@@ -56,6 +56,7 @@ impl MemoryPlan {
                 Shared::runs(limits.busy_max),
                 Shared::run_octets(limits.busy_max),
             ),
+            item("models of paths", limits.models_max, Shared::model_octets(limits.models_max)),
             item("sets of options", limits.options_max as u32, SettingsTable::octets(limits.options_max)),
         ];
         Self { items }
@@ -104,6 +105,7 @@ impl Limits {
             recv_chunks: part(self.recv_chunks),
             reassembly_max: part(self.reassembly_max),
             busy_max: part(self.busy_max),
+            models_max: part(self.models_max),
             ..*self
         }
     }

@@ -199,8 +199,9 @@ impl Engine {
     /// The wheel learns of an earlier deadline; a later one is found out when the old one passes.
     #[inline(always)]
     fn arm(&mut self, index: u32) {
-        let Core { flows, wheel, clock, now, .. } = &mut self.core;
-        let deadline = flows.at(index).tcb.deadline(&*clock);
+        let Core { flows, wheel, clock, now, shared, .. } = &mut self.core;
+        let tcb = &flows.at(index).tcb;
+        let deadline = tcb.deadline(&*clock).min(tcb.due(&*clock, shared));
         let armed = wheel.deadline(index);
         if deadline != Instant::NEVER && armed.is_none_or(|armed| deadline < armed) {
             wheel.set(index, deadline);

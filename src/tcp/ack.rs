@@ -54,6 +54,9 @@ impl Tcb {
             } else if seg.ack == self.snd.una && (self.flags.any(Flags::BOARD) || seg.has_more_options()) {
                 self.hear(seg, seg.ack, env);
             }
+            if self.flags.any(Flags::MODEL) {
+                self.tell_model(env);
+            }
         }
         self.update_window(seg, env);
         if self.snd.wnd > 0 {
@@ -87,6 +90,7 @@ impl Tcb {
         self.cancel(Timer::User);
         self.apply(Input::SynAcked);
         arrival.opened = true;
+        self.start_model(env);
         env.counters.add(Counter::Established);
         if let Some(idle) = env.shared.settings.get(self.settings).keep_idle {
             self.set_timer_from(Timer::Idle, Millis32::ceil(env.now), idle.get());
@@ -121,6 +125,9 @@ impl Tcb {
             && self.progress_in_recovery(seg, (acked, freed), env);
         if !recovering {
             self.grow_window(seg, (acked, flight), rtt_us, env);
+        }
+        if self.flags.any(Flags::MODEL) {
+            self.tell_model(env);
         }
     }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::chunks::ChunkPool;
-use super::congestion::Memory;
+use super::congestion::{Memory, Model};
 use super::flags::Flags;
 use super::loss::Loss;
 use super::recovery::Recovery;
@@ -22,14 +22,25 @@ pub struct Shared {
     pub cold: Slab<TcbCold>,
     /// What became of octets in flight, of those that have scoreboards.
     pub sent: SentPool,
+    /// The models of paths, of those whose congestion control is one.
+    pub models: Slab<Model>,
 }
 
 impl Shared {
-    /// At most `settings` different settings, and `cold` connections at a time that need a [`TcbCold`]; the
-    /// only allocation there is.
-    pub fn new(settings: u16, cold: u32) -> Self {
-        let sent = SentPool::with_capacity(Self::runs(cold));
-        Self { settings: SettingsTable::new(settings), cold: Slab::with_capacity(cold), sent }
+    /// At most `settings` different settings, `cold` connections at a time that need a [`TcbCold`], and `models`
+    /// whose congestion control is a model of the path; the only allocation there is.
+    pub fn new(settings: u16, cold: u32, models: u32) -> Self {
+        Self {
+            settings: SettingsTable::new(settings),
+            cold: Slab::with_capacity(cold),
+            sent: SentPool::with_capacity(Self::runs(cold)),
+            models: Slab::with_capacity(models),
+        }
+    }
+
+    /// Octets of as many models.
+    pub const fn model_octets(models: u32) -> u64 {
+        Slab::<Model>::octets(models)
     }
 
     /// Octets of as many records.
@@ -75,7 +86,7 @@ pub struct TcbCold {
     pub(super) offered: u32,
 }
 
-const _: () = assert!(size_of::<TcbCold>() <= 272);
+const _: () = assert!(size_of::<TcbCold>() <= 280);
 
 impl Slot for TcbCold {
     fn set_next_free(&mut self, next: u32) {
@@ -129,6 +140,7 @@ impl Tcb {
         let Some(cold) = self.cold_mut(shared) else { return };
         cold.urgent = cold.urgent.filter(|&end| rcv_nxt.before(end));
         let idle = !self.flags.any(Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE)
+            && !self.flags.any(Flags::MODEL)
             && send_queue
             && cold.recovery.is_idle()
             && cold.loss.is_idle()
@@ -141,6 +153,11 @@ impl Tcb {
     }
 
     fn detach(&mut self, shared: &mut Shared) {
+        if self.flags.take(Flags::MODEL)
+            && let Some(Memory::Model(model)) = self.cold(shared).map(|cold| cold.congestion)
+        {
+            shared.models.remove(model);
+        }
         self.flags.clear(Flags::ATTACHED | Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE);
         shared.cold.remove(self.cold);
     }

@@ -69,6 +69,9 @@ impl Tcb {
         let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
         let memory = self.attach(env.shared).map(|cold| &mut cold.congestion);
         self.congestion.on_timeout(flight, mss, first, memory);
+        if let Some(model) = self.model(env.shared) {
+            model.timed_out();
+        }
         self.back_off(env);
         self.flags.clear(Flags::REPAIR | Flags::TAIL_PROBE);
         if !self.lose_all(before, env) {

@@ -68,6 +68,9 @@ impl Flags {
     /// The next ACK reports text that was received twice (RFC 2883).
     pub const DUPLICATE: Self = Self(1 << 29);
 
+    /// Its congestion control has a model of the path, which also sets the pace.
+    pub const MODEL: Self = Self(1 << 30);
+
     /// Whether any of `these` holds.
     #[inline]
     pub const fn any(self, these: Self) -> bool {

@@ -65,6 +65,8 @@ pub struct Loss {
     pub(super) phase: Phase,
     /// Segments that brought news in SACK blocks since SND.UNA moved.
     sackers: u8,
+    /// Octets ever found lost, modulo 2^32.
+    pub(super) total: u32,
     pub(super) probe: Option<Probe>,
     undo: Option<Undo>,
 }
@@ -76,16 +78,22 @@ impl Loss {
     }
 
     /// Octets of `flight` that are in the network, as far as is known: RFC 6675's pipe.
-    const fn pipe(&self, flight: u32) -> u32 {
+    pub(super) const fn pipe(&self, flight: u32) -> u32 {
         flight.saturating_sub(self.board.sacked() + self.board.lost())
     }
 
-    /// Octets that may be in the network.
-    const fn window(&self, cwnd: u32) -> u32 {
+    /// Octets that may be in the network. A model of the path says so itself, and `paced` sending needs no other
+    /// brake.
+    const fn window(&self, cwnd: u32, paced: bool) -> u32 {
         match self.phase {
-            Phase::Recovery => self.prr.window(),
-            Phase::Open | Phase::AfterTimeout => cwnd,
+            Phase::Recovery if !paced => self.prr.window(),
+            Phase::Open | Phase::Recovery | Phase::AfterTimeout => cwnd,
         }
+    }
+
+    /// One past the highest octet known to have arrived, where more is known than SND.UNA.
+    pub(super) const fn highest(&self) -> Option<Seq> {
+        self.rack.highest()
     }
 
     /// Whether octets beyond a hole tell that it is one (RFC 6675 §4, DupThresh).
@@ -145,6 +153,15 @@ impl Tcb {
     /// Octets `seq..after` leave now; SND.NXT is still what it was.
     #[inline(never)]
     pub(super) fn note_sent(&mut self, seq: Seq, after: Seq, env: &mut Env<'_>) {
+        if self.flags.any(Flags::BOARD) {
+            self.note_on_board(seq, after, env);
+        }
+        if self.flags.any(Flags::MODEL) {
+            self.pace(seq, after, env);
+        }
+    }
+
+    fn note_on_board(&mut self, seq: Seq, after: Seq, env: &mut Env<'_>) {
         let (una, nxt, now) = (self.snd.una, self.snd.nxt, Micros32::floor(env.now));
         let stamp = self.stamps(env.now).map(|stamps| stamps.val);
         let grain = self.rtt.srtt_us() / 32;
@@ -294,6 +311,7 @@ impl Tcb {
             self.congestion = congestion;
             self.cold_mut(env.shared).expect("it has losses").congestion = memory;
         }
+        self.undo_in_model(env.shared);
         self.timeouts = 0;
         self.flags.clear(Flags::REPAIR);
         env.counters.add(Counter::SpuriousRecoveries);
@@ -319,6 +337,7 @@ impl Tcb {
         let sure = loss.is_sure(mss);
         let waits = loss.rack.detect(&mut loss.board, pool, una, sure, &path);
         let (lost, pipe) = (loss.board.lost(), loss.pipe(flight));
+        loss.total = loss.total.wrapping_add(lost - known);
         if loss.phase == Phase::Open && lost > 0 {
             (loss.phase, loss.recover) = (Phase::Recovery, nxt);
             // Where time ran out what had been delivered was at least a segment.
@@ -390,8 +409,9 @@ impl Tcb {
         if loss.phase == Phase::Open {
             loss.undo = Some(Undo::new(saved, una, &loss.board, pool));
         }
-        let reneged = loss.board.is_reneged(pool);
+        let (reneged, known) = (loss.board.is_reneged(pool), loss.board.lost());
         loss.board.lose_all(pool, una, reneged);
+        loss.total = loss.total.wrapping_add(loss.board.lost() - known);
         loss.rack.forget_path();
         (loss.phase, loss.recover, loss.probe) = (Phase::AfterTimeout, nxt, None);
         self.snd.cursor = nxt;
@@ -413,13 +433,17 @@ impl Tcb {
 
     /// The first octets that are lost, as far as the window for repairs reaches.
     pub(super) fn poll_lost(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        if self.is_paced(env) {
+            return None;
+        }
         self.flags.clear(Flags::REPAIR);
         let (una, mss) = (self.snd.una, u32::from(self.snd.mss));
         let (flight, cwnd) = (self.snd.flight(), self.congestion.cwnd());
+        let paced = self.flags.any(Flags::MODEL);
         let (loss, pool) = self.loss(env.shared)?;
         let run = loss.board.first_lost(pool, una)?;
         let (pipe, len) = (loss.pipe(flight), run.len().min(mss));
-        if pipe > 0 && pipe + len > loss.window(cwnd) {
+        if pipe > 0 && pipe + len > loss.window(cwnd, paced) {
             return None;
         }
         let out = self.send_again(run.start, run.end, env);
@@ -441,7 +465,8 @@ impl Tcb {
     /// Octets that the congestion window leaves for text that was never sent.
     pub(super) fn room_for_new(&self, shared: &Shared) -> u32 {
         let Some(cold) = self.cold(shared) else { return 0 };
-        cold.loss.window(self.congestion.cwnd()).saturating_sub(cold.loss.pipe(self.snd.flight()))
+        let paced = self.flags.any(Flags::MODEL);
+        cold.loss.window(self.congestion.cwnd(), paced).saturating_sub(cold.loss.pipe(self.snd.flight()))
     }
 
     /// What must hold of the scoreboard; for tests and simulations.

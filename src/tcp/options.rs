@@ -12,6 +12,9 @@ pub enum CongestionAlgorithm {
     Cubic,
     /// RFC 5681 with RFC 6582.
     NewReno,
+    /// BBR version 3 (draft-ietf-ccwg-bbr), paced; for as many connections at a time as the limits say, and RFC 5681
+    /// for those beyond.
+    Bbr,
 }
 
 /// When and how often an idle peer is asked whether it is still there (RFC 9293 §3.8.4).

@@ -150,6 +150,9 @@ impl Tcb {
         if left == 0 && !fin_left {
             return None;
         }
+        if !force && self.is_paced(env) {
+            return None;
+        }
         self.restart_after_idle(env);
         let room = self.room_at(cursor, env.shared);
         let mss = u32::from(self.snd.mss);
@@ -236,7 +239,7 @@ impl Tcb {
             }
             env.counters.add_n(Counter::TextOut, u64::from(len));
         }
-        if self.flags.any(Flags::BOARD) {
+        if self.flags.any(Flags::BOARD | Flags::MODEL) {
             self.note_sent(seq, after, env);
         }
         if seq == self.snd.cursor {

@@ -81,6 +81,11 @@ impl Rack {
         }
     }
 
+    /// One past the highest octet delivered, if any was.
+    pub const fn highest(&self) -> Option<Seq> {
+        if self.has_fack { Some(self.fack) } else { None }
+    }
+
     /// What seemed lost had only been overtaken.
     pub const fn overtaken(&mut self) {
         self.reordered = true;

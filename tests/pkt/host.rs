@@ -47,6 +47,7 @@ impl Setup {
             recv_chunks: 256,
             reassembly_max: 16,
             busy_max: 16,
+            models_max: 4,
             options_max: 8,
             output_burst: 64,
         };

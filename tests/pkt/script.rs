@@ -594,7 +594,11 @@ fn set(words: &mut Words<'_>, setup: &mut Setup) -> Result<(), String> {
         "dscp" => options.dscp = words.number_in("a code point", DSCPS)?,
         "ttl" => options.ttl = words.number("a time to live")?,
         "cc" => {
-            let known = [("cubic", CongestionAlgorithm::Cubic), ("newreno", CongestionAlgorithm::NewReno)];
+            let known = [
+                ("cubic", CongestionAlgorithm::Cubic),
+                ("newreno", CongestionAlgorithm::NewReno),
+                ("bbr", CongestionAlgorithm::Bbr),
+            ];
             options.congestion = words.choice("cubic or newreno", &known)?;
         }
         "nagle" => options.nagle = words.on_or_off()?,

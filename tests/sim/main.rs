@@ -1,4 +1,5 @@
 //! Engines in virtual time: against each other over a seeded network, against smoltcp, under attack.
+mod bbr;
 mod census;
 mod common;
 mod engine;

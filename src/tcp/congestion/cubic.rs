@@ -49,7 +49,7 @@ impl CongestionControl for Cubic {
         window.reduce(beta(flight), mss);
         let Some(memory) = memory else { return };
         let before = match *memory {
-            Memory::Nothing | Memory::SlowStart(_) => 0,
+            Memory::Nothing | Memory::SlowStart(_) | Memory::Model(_) => 0,
             Memory::Reduced { w_max, .. } | Memory::Avoidance(Epoch { w_max, .. }) => w_max,
         };
         // RFC 9438 §4.7: less than the last time means that another flow needs room, so W_max is
@@ -100,7 +100,9 @@ fn avoid(window: &mut Congestion, acked: &Acked, memory: &mut Memory) {
         Memory::Avoidance(epoch) => epoch,
         Memory::Reduced { w_max, cwnd_prior } => Epoch::new(w_max, cwnd_prior, window.cwnd, acked),
         // RFC 9438 §4.10: slow start ended without a loss, so there is no W_max.
-        Memory::Nothing | Memory::SlowStart(_) => Epoch::new(0, window.cwnd, window.cwnd, acked),
+        Memory::Nothing | Memory::SlowStart(_) | Memory::Model(_) => {
+            Epoch::new(0, window.cwnd, window.cwnd, acked)
+        }
     };
     epoch.on_ack(window, acked);
     *memory = Memory::Avoidance(epoch);

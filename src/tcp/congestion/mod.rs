@@ -8,13 +8,17 @@
 //! | RFC 5681, RFC 3465 | here, `new_reno` |
 //! | RFC 9438 | `cubic` |
 //! | RFC 9406 | `hystart` |
+//! | draft-ietf-ccwg-bbr | `bbr` |
 #![forbid(unsafe_code)]
 
+mod bbr;
 mod cubic;
 mod hystart;
 mod new_reno;
 mod tagged;
 
+use bbr::Bbr;
+pub use bbr::{Heard, Left, Model};
 use cubic::{Cubic, Epoch};
 use hystart::HyStart;
 use new_reno::NewReno;
@@ -77,6 +81,14 @@ pub enum Memory {
     },
     /// Congestion avoidance.
     Avoidance(Epoch),
+    /// Where a [`Model`] of the path lies.
+    Model(u32),
+}
+
+impl Memory {
+    const fn is_model(&self) -> bool {
+        matches!(self, Self::Model(_))
+    }
 }
 
 const _: () = assert!(size_of::<Memory>() == 28);
@@ -93,13 +105,16 @@ pub struct Congestion {
 
 const _: () = assert!(size_of::<Congestion>() == 12);
 
+const CUBIC: u32 = CongestionAlgorithm::Cubic as u32;
+const BBR: u32 = CongestionAlgorithm::Bbr as u32;
+
 /// Calls the algorithm of `$window`.
 macro_rules! each {
     ($window:ident.$event:ident($($argument:expr),*)) => {
-        if $window.counted.tag() == CongestionAlgorithm::Cubic as u32 {
-            Cubic::$event($window, $($argument),*)
-        } else {
-            NewReno::$event($window, $($argument),*)
+        match $window.counted.tag() {
+            CUBIC => Cubic::$event($window, $($argument),*),
+            BBR => Bbr::$event($window, $($argument),*),
+            _ => NewReno::$event($window, $($argument),*),
         }
     };
 }
@@ -139,6 +154,11 @@ impl Congestion {
     /// See [`CongestionControl::on_idle`].
     pub fn on_idle(&mut self, initial: u32, memory: Option<&mut Memory>) {
         each!(self.on_idle(initial, memory));
+    }
+
+    /// Whether its algorithm is one that needs a [`Model`].
+    pub const fn needs_model(&self) -> bool {
+        self.counted.tag() == BBR
     }
 
     /// The window, octets.

@@ -121,7 +121,7 @@ impl Host {
             recv: RecvPools::new(2_048, 512, 4),
             counters: Counters::new(),
             challenge: ChallengeLimit::default(),
-            shared: Shared::new(4, 4),
+            shared: Shared::new(4, 4, 4),
         };
         let tcb = make(&mut lent);
         Self {
@@ -320,7 +320,7 @@ impl Host {
     }
 
     pub fn deadline(&self) -> Instant {
-        self.tcb.deadline(self.lent.now)
+        self.tcb.deadline(self.lent.now).min(self.tcb.due(self.lent.now, &self.lent.shared))
     }
 
     /// CLOSE, without looking at what goes out.

@@ -1,0 +1,334 @@
+//! BBR on a line with one bottleneck, phase by phase.
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::base::Instant;
+use crate::tcp::CongestionAlgorithm;
+use std::collections::VecDeque;
+use std::vec::Vec;
+
+const MSS: u32 = 1_000;
+const SECOND: u64 = 1_000_000;
+
+/// A bulk transfer over one bottleneck; each segment is acknowledged for itself.
+struct Line {
+    model: Model,
+    window: Congestion,
+    now: u64,
+    /// Octets a millisecond, and the round trip without a queue, microseconds.
+    rate: u64,
+    rtt_us: u64,
+    /// Octets that may wait.
+    queue: u64,
+    /// Of so many segments one is lost; none with zero.
+    lost_each: u64,
+    busy_until: u64,
+    /// When the answer comes, and whether the segment was lost before, whose octets it then reports, too.
+    answers: VecDeque<(u64, u32)>,
+    lost_before: u32,
+    sent: u64,
+    /// Segments that found no room, since it was reset, and those sent.
+    drops: u64,
+    tries: u64,
+    arrived: u32,
+    lost: u32,
+    in_flight: u32,
+    /// Each state that it was in, and since when.
+    states: Vec<(State, u64)>,
+    /// The most octets in flight since it was reset.
+    most: u32,
+}
+
+impl Line {
+    /// A megabyte a second, 20 ms: 20 segments.
+    fn new() -> Self {
+        let window = Congestion::new(CongestionAlgorithm::Bbr, 10 * MSS);
+        Self {
+            model: Model::new(10 * MSS, 20_000, Seq::new(7), 0, Micros32::default()),
+            window,
+            now: 0,
+            rate: 1_000,
+            rtt_us: 20_000,
+            queue: 40_000,
+            lost_each: 0,
+            busy_until: 0,
+            answers: VecDeque::new(),
+            lost_before: 0,
+            sent: 0,
+            drops: 0,
+            tries: 0,
+            arrived: 0,
+            lost: 0,
+            in_flight: 0,
+            states: Vec::from([(State::Startup, 0)]),
+            most: 0,
+        }
+    }
+
+    fn at(&self) -> Micros32 {
+        Micros32::floor(Instant::from_micros(self.now))
+    }
+
+    fn send(&mut self, dry: bool) {
+        self.sent += 1;
+        self.tries += 1;
+        self.in_flight += MSS;
+        self.most = self.most.max(self.in_flight);
+        let end = Seq::new(u32::try_from(self.sent * u64::from(MSS)).expect("a short test"));
+        let (in_flight, now) = (self.in_flight, self.at());
+        self.model.sent(&Left {
+            end,
+            octets: MSS,
+            new: true,
+            in_flight,
+            dry,
+            srtt_us: 20_000,
+            mss: MSS,
+            now,
+        });
+        let waiting = self.busy_until.saturating_sub(self.now) * self.rate / 1_000;
+        let unlucky = self.lost_each > 0 && self.sent.is_multiple_of(self.lost_each);
+        if waiting > self.queue || unlucky {
+            self.drops += u64::from(!unlucky);
+            self.lost_before += MSS;
+            return;
+        }
+        self.busy_until = self.busy_until.max(self.now) + u64::from(MSS) * 1_000 / self.rate;
+        self.answers.push_back((self.busy_until + self.rtt_us, core::mem::take(&mut self.lost_before)));
+    }
+
+    fn answer(&mut self) {
+        let (_, lost) = self.answers.pop_front().expect("the caller has looked");
+        self.arrived += MSS;
+        self.lost += lost;
+        self.in_flight -= MSS + lost;
+        // What was lost is not sent again here: numbers go on.
+        let highest = Seq::new(self.arrived + self.lost);
+        let heard = Heard {
+            arrived: self.arrived,
+            highest,
+            lost: self.lost,
+            in_flight: self.in_flight,
+            repairing: lost > 0,
+            mss: MSS,
+            now: self.at(),
+        };
+        self.model.heard(&mut self.window, &heard);
+        let state = self.model.state();
+        if self.states.last().is_some_and(|&(last, _)| last != state) {
+            self.states.push((state, self.now));
+        }
+    }
+
+    /// Sends as much as it may for so long; returns octets that arrived in each second.
+    fn run(&mut self, us: u64) -> u64 {
+        let (end, before) = (self.now + us, self.arrived);
+        loop {
+            let may = self.in_flight + MSS <= self.window.cwnd();
+            let due = self.now + u64::from(self.model.due().ahead(Instant::from_micros(self.now)));
+            let answer = self.answers.front().map_or(u64::MAX, |&(at, _)| at);
+            let next = if may { due.min(answer) } else { answer };
+            if next > end {
+                self.now = end;
+                return u64::from(self.arrived - before) * SECOND / us;
+            }
+            self.now = self.now.max(next);
+            if answer <= self.now {
+                self.answer();
+            } else {
+                self.send(false);
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<State> {
+        self.states.iter().map(|&(state, _)| state).collect()
+    }
+}
+
+#[test]
+fn finds_the_rate_and_the_round_trip_and_keeps_the_queue_short() {
+    let mut line = Line::new();
+    line.run(2 * SECOND);
+    line.most = 0;
+    let rate = line.run(2 * SECOND);
+    assert!((950_000..=1_000_000).contains(&rate), "{rate} octets a second");
+    assert_eq!(line.model.min_rtt_us, 20_000, "known before");
+    assert!(line.most <= 2 * 21_000 + 4 * MSS, "{} in flight", line.most);
+    assert_eq!(line.drops, 0, "twice what the pipe holds has room");
+}
+
+#[test]
+fn goes_from_phase_to_phase() {
+    use State::{Cruise, Down, Drain, Refill, Startup, Up};
+    let mut line = Line::new();
+    line.run(4 * SECOND);
+    assert_eq!(line.names()[..7], [Startup, Drain, Cruise, Refill, Up, Down, Cruise]);
+    let at = |state| line.states.iter().find(|(is, _)| *is == state).expect("it was there").1;
+    assert!(at(Drain) < 10 * 20_000, "doubles in each round trip, and sees in three that this is all");
+    let rounds = (at(Refill) - at(Cruise)) / 20_000;
+    assert!((15..=26).contains(&rounds), "as often as Reno with 21 segments would lose one: {rounds}");
+    assert!(at(Up) - at(Refill) < 2 * 21_000, "a round trip");
+}
+
+/// Each time that less than the round trip is seen the clock begins anew, so the probe is due five seconds after
+/// the last.
+#[test]
+fn looks_for_the_round_trip_with_little_in_flight_every_five_seconds() {
+    let mut line = Line::new();
+    line.run(12 * SECOND);
+    let probes: Vec<_> = line
+        .states
+        .windows(2)
+        .filter(|pair| pair[0].0 == State::ProbeRtt)
+        .map(|pair| (pair[0].1, pair[1]))
+        .collect();
+    assert!((1..=2).contains(&probes.len()), "{:?}", line.states);
+    for (begun, (next, ended)) in probes {
+        assert!((200_000..300_000).contains(&(ended - begun)), "lasted {} us", ended - begun);
+        assert_eq!(next, State::Cruise);
+    }
+    // A longer path is believed when ten seconds have shown nothing shorter.
+    line.rtt_us = 30_000;
+    line.run(21 * SECOND);
+    assert_eq!(line.model.min_rtt_us / 1_000, 31);
+}
+
+#[test]
+fn a_path_that_delivers_more_is_found_within_seconds_and_one_that_delivers_less_is_not_flooded() {
+    let mut line = Line::new();
+    line.run(3 * SECOND);
+    line.rate = 3_000;
+    line.run(5 * SECOND);
+    let rate = line.run(SECOND);
+    assert!(rate > 2_500_000, "{rate} octets a second of three million");
+    line.rate = 1_000;
+    line.run(4 * SECOND);
+    (line.drops, line.tries) = (0, 0);
+    let rate = line.run(3 * SECOND);
+    assert!(rate > 850_000, "{rate} octets a second of a million");
+    assert!(line.drops * 25 < line.tries, "{} of {} dropped", line.drops, line.tries);
+}
+
+/// A queue of a quarter of the pipe: a loss-based sender would lose something in each probe, and so does this; but it
+/// learns where the bound is.
+#[test]
+fn a_short_queue_sets_a_bound() {
+    let mut line = Line::new();
+    line.queue = 5_000;
+    line.run(3 * SECOND);
+    assert_ne!(line.model.bounds.hi, bounds::NONE);
+    (line.drops, line.tries) = (0, 0);
+    let rate = line.run(10 * SECOND);
+    assert!(rate > 850_000, "{rate} octets a second");
+    assert!(line.drops * 50 < line.tries, "{} of {} dropped: less than 2 %", line.drops, line.tries);
+}
+
+/// Two in a hundred is what it takes for the network's fault, and not for a queue's.
+#[test]
+fn one_loss_in_a_hundred_and_fifty_slows_nothing_down() {
+    let mut line = Line::new();
+    line.lost_each = 150;
+    line.run(2 * SECOND);
+    let rate = line.run(10 * SECOND);
+    assert!(rate > 800_000, "{rate} octets a second");
+}
+
+#[test]
+fn an_application_that_sends_little_does_not_make_the_path_slow() {
+    let mut line = Line::new();
+    line.run(3 * SECOND);
+    let known = line.model.max_rate();
+    assert!((900_000..=1_000_000).contains(&known), "{known} octets a second");
+    // A segment each 100 ms, for four seconds.
+    for _ in 0..40 {
+        line.now += 100_000;
+        while line.answers.front().is_some_and(|&(at, _)| at <= line.now) {
+            line.answer();
+        }
+        line.send(true);
+    }
+    assert!(line.model.max_rate() >= known / 10 * 9, "{}", line.model.max_rate());
+    assert!(line.window.cwnd() >= 20 * MSS, "{}", line.window.cwnd());
+    // And text that comes then does not leave all at once.
+    line.now += 100_000;
+    while line.answers.front().is_some_and(|&(at, _)| at <= line.now) {
+        line.answer();
+    }
+    let begun = line.now;
+    line.run(5_000);
+    assert!(line.now - begun == 5_000 && line.in_flight <= 8 * MSS, "{} in 5 ms", line.in_flight);
+}
+
+#[test]
+fn pacing_makes_up_for_little_lateness_only() {
+    let mut model = Line::new().model;
+    model.pacing_rate = 1_000_000;
+    let at = |us| Micros32::floor(Instant::from_micros(us));
+    let left = |in_flight, us| Left {
+        end: Seq::new(in_flight),
+        octets: MSS,
+        new: true,
+        in_flight,
+        dry: false,
+        srtt_us: 20_000,
+        mss: MSS,
+        now: at(us),
+    };
+    model.sent(&left(MSS, 500));
+    assert_eq!(model.due(), at(1_500), "the first of a flight leaves when it likes");
+    model.sent(&left(2 * MSS, 1_600));
+    assert_eq!(model.due(), at(2_500), "from when it was due");
+    model.sent(&left(3 * MSS, 9_500));
+    assert_eq!(model.due(), at(9_500 - 2_000 + 1_000), "two segments at most at once");
+    // Half a microsecond is not forgotten.
+    model.pacing_rate = 2_000_000_000;
+    let due = model.due();
+    for n in 4..34 {
+        model.sent(&left(n * MSS, 8_500));
+    }
+    assert_eq!(model.due(), due.plus(15));
+}
+
+#[test]
+fn what_was_not_lost_after_all_leaves_no_bound() {
+    let mut line = Line::new();
+    line.run(3 * SECOND);
+    let (hi, cwnd) = (line.model.bounds.hi, line.window.cwnd());
+    line.lost += 5 * MSS;
+    line.in_flight -= 5 * MSS;
+    let at = line.at();
+    let heard = |line: &Line, repairing| Heard {
+        arrived: line.arrived,
+        highest: Seq::new(line.arrived),
+        lost: line.lost,
+        in_flight: line.in_flight,
+        repairing,
+        mss: MSS,
+        now: at,
+    };
+    let during = heard(&line, true);
+    line.model.heard(&mut line.window, &during);
+    assert!(line.window.cwnd() <= cwnd - 5 * MSS && line.model.bounds.hi < hi, "{:?}", line.model.bounds);
+    line.model.undo(&mut line.window);
+    assert_eq!((line.model.bounds.hi, line.window.cwnd()), (hi, cwnd));
+    assert_eq!(line.model.bounds.rate_lo, u64::MAX);
+}
+
+#[test]
+fn without_a_model_it_is_reno() {
+    let mut window = Congestion::new(CongestionAlgorithm::Bbr, 10 * MSS);
+    let mut reno = Congestion::new(CongestionAlgorithm::NewReno, 10 * MSS);
+    for flow in [&mut window, &mut reno] {
+        flow.on_loss(20 * MSS, MSS, None);
+    }
+    assert_eq!((window.cwnd(), window.ssthresh()), (reno.cwnd(), reno.ssthresh()));
+    for flow in [&mut window, &mut reno] {
+        flow.on_timeout(20 * MSS, MSS, true, Some(&mut Memory::Nothing));
+        flow.on_idle(10 * MSS, None);
+    }
+    assert_eq!((window.cwnd(), window.ssthresh()), (reno.cwnd(), reno.ssthresh()));
+    let mut modelled = Congestion::new(CongestionAlgorithm::Bbr, 10 * MSS);
+    modelled.on_loss(20 * MSS, MSS, Some(&mut Memory::Model(0)));
+    assert_eq!(modelled.cwnd(), 10 * MSS, "the model decides");
+}

@@ -1,0 +1,115 @@
+//! Connections whose congestion control is a model of the path: what it is told of them, and the pace that it sets.
+#![forbid(unsafe_code)]
+
+use super::cold::Shared;
+use super::congestion::{Heard, Left, Memory, Model};
+use super::flags::Flags;
+use super::loss::Phase;
+use super::tcb::{Env, Tcb};
+use crate::base::{Instant, Micros32, Reading, Seq};
+
+impl Tcb {
+    /// Gives a connection that is open its model, if its algorithm needs one and one is left. It keeps it, and the
+    /// record that names it, until it is over: a model is worth what it has seen.
+    pub(super) fn start_model(&mut self, env: &mut Env<'_>) {
+        if !self.congestion.needs_model() {
+            return;
+        }
+        let now = Micros32::floor(env.now);
+        let una = self.snd.una;
+        let Some(model) = env
+            .shared
+            .models
+            .insert_with(|_| Model::new(self.congestion.cwnd(), self.rtt.srtt_us(), una, una.raw(), now))
+        else {
+            return;
+        };
+        match self.attach(env.shared) {
+            Some(cold) => {
+                cold.congestion = Memory::Model(model);
+                self.flags.set(Flags::MODEL);
+            }
+            None => env.shared.models.remove(model),
+        }
+    }
+
+    /// The model, if it has one.
+    pub(super) fn model<'a>(&self, shared: &'a mut Shared) -> Option<&'a mut Model> {
+        let Some(Memory::Model(model)) = self.cold(shared).map(|cold| cold.congestion) else { return None };
+        shared.models.at_mut(model)
+    }
+
+    /// Octets `seq..after` leave now; SND.NXT is still what it was.
+    pub(super) fn pace(&mut self, seq: Seq, after: Seq, env: &mut Env<'_>) {
+        let Some(cold) = self.cold(env.shared) else { return };
+        let new = self.snd.nxt.before(after);
+        let flight = self.snd.flight() + if new { after.since(self.snd.nxt) } else { 0 };
+        let left = Left {
+            end: after,
+            octets: after.since(seq),
+            new: new && seq == self.snd.nxt,
+            in_flight: cold.loss.pipe(flight),
+            dry: cold.loss.board.lost() == 0 && self.send_buf.len() <= after.since(self.snd.una),
+            srtt_us: self.rtt.srtt_us(),
+            mss: u32::from(self.snd.mss),
+            now: Micros32::floor(env.now),
+        };
+        if let Some(model) = self.model(env.shared) {
+            model.sent(&left);
+        }
+    }
+
+    /// Microseconds until text may leave that has to wait for its time. Nothing waits behind an empty flight: no answer
+    /// would come to set a time by.
+    fn waits_us(&self, shared: &Shared, now: impl Reading) -> u32 {
+        let Some(Memory::Model(model)) = self.cold(shared).map(|cold| cold.congestion) else { return 0 };
+        let due = shared.models.at(model).map_or(0, |model| model.due().ahead(now));
+        if self.snd.flight() > 0 { due } else { 0 }
+    }
+
+    /// Whether text has to wait for its time.
+    #[inline(always)]
+    pub(super) fn is_paced(&self, env: &Env<'_>) -> bool {
+        self.flags.any(Flags::MODEL) && self.waits_us(env.shared, env.now) > 0
+    }
+
+    /// When text may leave that has to wait for its time; [`Instant::NEVER`] when none does.
+    #[inline(always)]
+    pub fn due(&self, now: impl Reading, shared: &Shared) -> Instant {
+        if self.flags.any(Flags::MODEL) { self.paced_until(now, shared) } else { Instant::NEVER }
+    }
+
+    #[inline(never)]
+    fn paced_until(&self, now: impl Reading, shared: &Shared) -> Instant {
+        match self.waits_us(shared, now) {
+            us if us > 0 && self.may_have_output() => Instant::from_micros(now.micros() + u64::from(us)),
+            _ => Instant::NEVER,
+        }
+    }
+
+    /// An acknowledgment was processed: the model hears what arrived, and what was lost.
+    #[inline(never)]
+    pub(super) fn tell_model(&mut self, env: &mut Env<'_>) {
+        let Some(cold) = self.cold(env.shared) else { return };
+        let una = self.snd.una;
+        let heard = Heard {
+            arrived: una.raw().wrapping_add(cold.loss.board.sacked()),
+            highest: cold.loss.highest().map_or(una, |highest| una.later(highest)),
+            lost: cold.loss.total,
+            in_flight: cold.loss.pipe(self.snd.flight()),
+            repairing: cold.loss.phase != Phase::Open || cold.recovery.is_active(),
+            mss: u32::from(self.snd.mss),
+            now: Micros32::floor(env.now),
+        };
+        if let Some(model) = self.model(env.shared) {
+            model.heard(&mut self.congestion, &heard);
+        }
+    }
+
+    /// The last repair had no reason.
+    pub(super) fn undo_in_model(&mut self, shared: &mut Shared) {
+        if let Some(model) = self.model(shared) {
+            model.undo(&mut self.congestion);
+        }
+    }
+}
