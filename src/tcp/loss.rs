@@ -433,7 +433,7 @@ impl Tcb {
 
     /// The first octets that are lost, as far as the window for repairs reaches.
     pub(super) fn poll_lost(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if self.is_paced(env) {
+        if self.is_held_back(env) {
             return None;
         }
         self.flags.clear(Flags::REPAIR);

@@ -150,7 +150,7 @@ impl Tcb {
         if left == 0 && !fin_left {
             return None;
         }
-        if !force && self.is_paced(env) {
+        if !force && self.is_held_back(env) {
             return None;
         }
         self.restart_after_idle(env);

@@ -67,10 +67,19 @@ impl Tcb {
         if self.snd.flight() > 0 { due } else { 0 }
     }
 
-    /// Whether text has to wait for its time.
+    /// Whether text that is there has to wait for its time.
     #[inline(always)]
-    pub(super) fn is_paced(&self, env: &Env<'_>) -> bool {
-        self.flags.any(Flags::MODEL) && self.waits_us(env.shared, env.now) > 0
+    pub(super) fn is_held_back(&self, env: &mut Env<'_>) -> bool {
+        self.flags.any(Flags::MODEL) && self.hold_back(env)
+    }
+
+    #[inline(never)]
+    fn hold_back(&self, env: &mut Env<'_>) -> bool {
+        let waits = self.waits_us(env.shared, env.now) > 0;
+        if let Some(model) = self.model(env.shared).filter(|_| waits) {
+            model.hold_back();
+        }
+        waits
     }
 
     /// When text may leave that has to wait for its time; [`Instant::NEVER`] when none does.

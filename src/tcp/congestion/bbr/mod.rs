@@ -160,6 +160,8 @@ pub struct Model {
     pacing_rate: u64,
     /// When the next text is due.
     due: Micros32,
+    /// The pace, and nothing else, kept text from leaving.
+    held: bool,
     /// What pacing left over, nanoseconds.
     pacing_rest: u32,
 
@@ -245,6 +247,7 @@ impl Model {
             pacing_rate: State::Startup.pacing_gain() * rate / 1_000,
             due: now,
             pacing_rest: 0,
+            held: false,
             min_rtt_us,
             min_rtt_at: now,
             probe_rtt_min_us: min_rtt_us,
@@ -313,23 +316,35 @@ impl Model {
         self.pace(left);
     }
 
-    /// Puts off what comes after these octets. What could not be sent in time is made up for, a millisecond's worth or
-    /// two segments at most.
+    /// Text was there that had to wait for its time.
+    pub const fn hold_back(&mut self) {
+        self.held = true;
+    }
+
+    /// Puts off what comes after these octets.
     fn pace(&mut self, left: &Left) {
         let rate = self.pacing_rate.max(1);
-        let burst_us = us_for(self.quantum(left.mss), rate).min(Micros32::AHEAD_MAX);
         let late_us = left.now.since(self.due);
         let ahead = late_us > Micros32::AHEAD_MAX;
-        let idle = left.is_alone();
-        let from = if idle || (!ahead && late_us > burst_us) {
+        let most_us = self.makes_up_for_us(left.mss, rate);
+        if left.is_alone() || (!ahead && late_us > most_us) {
             self.pacing_rest = 0;
-            left.now.plus(if idle { 0 } else { burst_us.wrapping_neg() })
-        } else {
-            self.due
-        };
+            self.due = left.now.plus(if left.is_alone() { 0 } else { most_us.wrapping_neg() });
+        }
+        // Whatever keeps it from sending now, it is not the pace.
+        self.held &= !left.dry && left.in_flight + left.mss <= self.cwnd;
         let ns = u64::from(left.octets) * 1_000_000_000 / rate + u64::from(self.pacing_rest);
         self.pacing_rest = u32::try_from(ns % 1_000).expect("less than a thousand");
-        self.due = from.plus(u32::try_from(ns / 1_000).unwrap_or(u32::MAX).min(Micros32::AHEAD_MAX));
+        self.due = self.due.plus(u32::try_from(ns / 1_000).unwrap_or(u32::MAX).min(Micros32::AHEAD_MAX));
+    }
+
+    /// How late something may leave without the rate falling for it, microseconds. A timer that was late is made up for,
+    /// or a busy machine would make a path slow; what nobody wanted to send is not.
+    fn makes_up_for_us(&self, mss: u32, rate: u64) -> u32 {
+        /// Half a round trip, and not more than a scheduler's turn.
+        const LATE_US: u32 = 20_000;
+        let quantum_us = us_for(self.quantum(mss), rate).min(Micros32::AHEAD_MAX);
+        if self.held { quantum_us.max((self.min_rtt_us / 2).min(LATE_US)) } else { quantum_us }
     }
 
     /// `BBR.send_quantum`: octets that may leave at once.

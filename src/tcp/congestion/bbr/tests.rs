@@ -281,11 +281,19 @@ fn pacing_makes_up_for_little_lateness_only() {
     assert_eq!(model.due(), at(2_500), "from when it was due");
     model.sent(&left(3 * MSS, 9_500));
     assert_eq!(model.due(), at(9_500 - 2_000 + 1_000), "two segments at most at once");
+    model.hold_back();
+    model.sent(&left(3 * MSS, 17_500));
+    assert_eq!(model.due(), at(9_500), "a timer was late by nine milliseconds");
+    model.sent(&left(3 * MSS, 39_500));
+    assert_eq!(model.due(), at(39_500 - 10_000 + 1_000), "more than half a round trip");
+    model.sent(&Left { dry: true, ..left(3 * MSS, 39_500) });
+    model.sent(&left(3 * MSS, 59_500));
+    assert_eq!(model.due(), at(59_500 - 2_000 + 1_000), "nobody wanted to send");
     // Half a microsecond is not forgotten.
     model.pacing_rate = 2_000_000_000;
     let due = model.due();
     for n in 4..34 {
-        model.sent(&left(n * MSS, 8_500));
+        model.sent(&left(n * MSS, 58_500));
     }
     assert_eq!(model.due(), due.plus(15));
 }
