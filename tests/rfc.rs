@@ -9,11 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// RFCs listed by section: those that say what TCP does.
-const LISTED: [(u32, &str); 20] = [
+const LISTED: [(u32, &str); 21] = [
     (1122, "what RFC 9293 has left of it"),
     (1337, "TIME-WAIT assassination"),
     (2018, "selective acknowledgment"),
     (2883, "duplicate SACK"),
+    (3168, "explicit congestion notification"),
     (3465, "appropriate byte counting"),
     (5681, "congestion control"),
     (5961, "blind attacks"),

@@ -114,6 +114,7 @@ impl Forger {
             to: mac(to),
             from: mac(from),
             addrs,
+            ecn: 0,
             fields: ringroad::wire::TcpFields {
                 src_port: u16::from_be_bytes([random[0], random[1]]) | 1,
                 dst_port: PORT,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ringroad::base::{Counter, Counters};
 use ringroad::io::sim::Traffic;
 use ringroad::stack::Engine;
-use ringroad::wire::{Control, Mac, ethernet};
+use ringroad::wire::{Control, ECT_0, Mac, ethernet};
 
 use crate::rule::{Rule, Violation, check};
 use crate::segment::Crafted;
@@ -93,6 +93,9 @@ pub fn check_frame(frame: &[u8], mac: Mac, addresses: &[IpAddr], mtu: u16) -> Re
     let idle_text = ctl.intersects(Control::SYN | Control::RST) && !sent.text.is_empty();
     let makes_sense = !many && !bare && !idle_text;
     check(Rule::Wire, makes_sense, || format!("no TCP sends that: {sent:?}"))?;
+    // RFC 3168 §6.1.4: neither SYN nor RST nor ACK without text; and only routers mark.
+    let may_be_capable = !sent.text.is_empty() && sent.ecn == ECT_0;
+    check(Rule::Ecn, sent.ecn == 0 || may_be_capable, || format!("not to be ECN-capable: {sent:?}"))?;
     Ok(sent)
 }
 
@@ -187,6 +190,10 @@ mod tests {
             assert_eq!(check(&with(|segment| segment.from = mac(1))), wire, "another's link address");
             assert_eq!(check(&with(|segment| segment.fields.ctl = Control::PSH)), wire, "without ACK");
             assert_eq!(check(&with(|segment| segment.fields.ctl |= Control::RST)), wire, "RST with text");
+            let ecn = Some(Rule::Ecn);
+            assert_eq!(check(&with(|segment| segment.ecn = 3)), ecn, "marked by its sender");
+            assert_eq!(check(&with(|segment| segment.ecn = 1)), ecn, "ECT(1) is for others");
+            assert_eq!(check(&with(|segment| segment.text.clear())), ecn, "an ACK that may be marked");
             let both = with(|segment| {
                 segment.fields.ctl = Control::SYN | Control::FIN;
                 segment.text.clear();

@@ -21,6 +21,9 @@ struct Side {
     edge: Option<Seq>,
     /// The window scale in its SYN.
     scale: Option<u8>,
+    /// Its SYNs asked for explicit congestion notification, the first and all of them.
+    asked_for_ecn: bool,
+    only_asked_for_ecn: bool,
 }
 
 /// All connections of a world in which no four-tuple is used twice.
@@ -52,9 +55,16 @@ impl Monitor {
     fn see_syn(&mut self, tuple: (SocketAddr, SocketAddr), sent: &Crafted) {
         let iss = sent.fields.seq;
         let scale = TcpOptions::parse(&sent.options).window_scale;
-        let side = Some(Side { iss, top: iss + 1, edge: None, scale });
-        let known = self.sides.entry(tuple).or_insert(side);
+        // RFC 3168 §6.1.1: a SYN has CWR, too; a SYN-ACK must not.
+        let asks = sent.fields.ctl.contains(Control::ECE);
+        let (asked_for_ecn, only_asked_for_ecn) = (asks, asks);
+        let side = Side { iss, top: iss + 1, edge: None, scale, asked_for_ecn, only_asked_for_ecn };
+        let known = self.sides.entry(tuple).or_insert(Some(side));
         *known = known.filter(|known| known.iss == iss);
+        if let Some(known) = known {
+            known.asked_for_ecn |= asks;
+            known.only_asked_for_ecn &= asks;
+        }
     }
 }
 
@@ -64,6 +74,10 @@ impl Side {
         let is_syn = fields.ctl.contains(Control::SYN);
         let controls = u32::from(is_syn) + u32::from(fields.ctl.contains(Control::FIN));
         let end = fields.seq + u32::try_from(sent.text.len()).expect("a segment is short") + controls;
+        if sent.ecn != 0 {
+            let may = self.only_asked_for_ecn && other.asked_for_ecn && self.top.at_or_before(fields.seq);
+            check(Rule::Ecn, may, || format!("not to be ECN-capable: {sent:?} by {self:?}, to {other:?}"))?;
+        }
         self.top = self.top.later(end);
         if let Some(edge) = other.edge {
             // A probe of a closed window lies just beyond it, with the FIN if it is the last octet.
@@ -90,6 +104,7 @@ mod tests {
     use crate::scenario::{addresses, mac};
     use crate::segment::tests::example;
     use ringroad::base::AddrPair;
+    use ringroad::wire::ECT_0;
 
     /// The example's sender is the client: its numbers begin at 1,000, the server's at 2,000.
     fn segment(is_client: bool, ctl: Control, (seq, ack): (u32, u32), wnd: u16, len: usize) -> Crafted {
@@ -102,6 +117,7 @@ mod tests {
         }
         (sent.fields.seq, sent.fields.ack) = (Seq::new(seq), Seq::new(ack));
         (sent.fields.ctl, sent.fields.wnd, sent.text) = (ctl, wnd, vec![0; len]);
+        sent.ecn = 0;
         sent.options = if ctl.contains(Control::SYN) { vec![1, 3, 3, 2] } else { Vec::new() };
         sent
     }
@@ -138,6 +154,34 @@ mod tests {
         ] {
             let found = opened().see(&sent).map_err(|violation| violation.rule);
             assert_eq!(found, if is_right { Ok(()) } else { Err(Rule::Window) }, "{why}");
+        }
+    }
+
+    /// RFC 3168 §6.1.1 and §6.1.5.
+    #[test]
+    fn what_may_be_marked_though_nobody_agreed_or_it_goes_again_is_found() {
+        let both = Control::ECE | Control::CWR;
+        let none = Control::EMPTY;
+        let (wrong, right) = (Err(Rule::Ecn), Ok(()));
+        for (syns, syn_ack, seq, want, why) in [
+            (&[both][..], Control::ECE, 1_001, right, "both asked"),
+            (&[none], none, 1_001, wrong, "nobody did"),
+            (&[both], none, 1_001, wrong, "the server did not"),
+            (&[none], Control::ECE, 1_001, wrong, "the client did not"),
+            (&[both, none], Control::ECE, 1_001, wrong, "the client asked, and then did not"),
+            (&[both, both], Control::ECE, 1_001, right, "the client asked twice"),
+            (&[both], Control::ECE, 1_000, wrong, "from before what is new"),
+        ] {
+            let mut monitor = Monitor::default();
+            for &syn in syns {
+                let sent = segment(true, Control::SYN | syn, (1_000, 0), 5, 0);
+                assert_eq!(monitor.see(&sent), Ok(()));
+            }
+            let answer = Control::SYN | Control::ACK | syn_ack;
+            assert_eq!(monitor.see(&segment(false, answer, (2_000, 1_001), 9, 0)), Ok(()));
+            let mut text = segment(true, Control::ACK, (seq, 2_001), 9, 5);
+            text.ecn = ECT_0;
+            assert_eq!(monitor.see(&text).map_err(|violation| violation.rule), want, "{why}");
         }
     }
 

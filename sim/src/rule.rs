@@ -28,6 +28,8 @@ pub enum Rule {
     Wire,
     /// Nothing is sent beyond the window, and nothing acknowledged that was never sent.
     Window,
+    /// Only new text is ECN-capable, and only where both ends agreed.
+    Ecn,
     /// Every connection goes on or ends.
     Liveness,
     /// When all is over nothing is left.
@@ -49,6 +51,7 @@ impl Rule {
             Self::Records => "records",
             Self::Wire => "wire",
             Self::Window => "window",
+            Self::Ecn => "ecn",
             Self::Liveness => "liveness",
             Self::Leak => "leak",
         }

@@ -153,14 +153,9 @@ impl Scenario {
         let machines = (0..2 + rng.below(4))
             .map(|_| draw_machine(&mut rng, kind, timestamps, faults, lifetime))
             .collect();
-        Self {
-            kind,
-            machines,
-            rates,
-            apps: draw_apps(&mut rng, kind, timestamps),
-            lifetime,
-            asks_neighbours: rng.below(4) == 0,
-        }
+        let mut apps = draw_apps(&mut rng, kind, timestamps);
+        draw_ecn(&mut Rng::new(seed ^ 0x53_u64.rotate_right(8)), &mut apps.options);
+        Self { kind, machines, rates, apps, lifetime, asks_neighbours: rng.below(4) == 0 }
     }
 
     /// The workers in order: machine and worker.
@@ -385,6 +380,13 @@ fn draw_apps(rng: &mut Rng, kind: Kind, timestamps: bool) -> Apps {
         half_open_max: if kind == Kind::Calm { 512 } else { 1 + any_size(rng, 31) },
         backlog: if kind == Kind::Calm { 512 } else { 1 + any_size(rng, 15) },
         options: (0..6).map(|_| draw_options(rng, kind)).collect(),
+    }
+}
+
+/// In half of the worlds every second set of options uses explicit congestion notification.
+fn draw_ecn(rng: &mut Rng, options: &mut [FlowOptions]) {
+    if rng.below(2) == 0 {
+        options.iter_mut().for_each(|options| options.ecn = rng.below(2) == 0);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Crafted {
     pub from: Mac,
     /// As whoever receives it sees them.
     pub addrs: AddrPair,
+    /// The ECN field of the IP header.
+    pub ecn: u8,
     pub fields: TcpFields,
     /// Whole words.
     pub options: Vec<u8>,
@@ -48,6 +50,7 @@ impl Crafted {
             to: link.dst,
             from: link.src,
             addrs: packet.addrs,
+            ecn: packet.ecn,
             fields,
             options: view.options.to_vec(),
             text: view.payload.to_vec(),
@@ -63,23 +66,23 @@ impl Crafted {
         let mut sum = checksum::pseudo_header(&self.addrs, PROTOCOL_TCP, segment.len());
         sum.add(&segment);
         tcp::set_checksum(&mut segment, sum.finish());
-        packet((self.to, self.from), &self.addrs, PROTOCOL_TCP, &segment)
+        packet((self.to, self.from), &self.addrs, self.ecn, PROTOCOL_TCP, &segment)
     }
 }
 
 /// A frame, to and from these link addresses, with an IP packet around `payload`.
-fn packet((to, from): (Mac, Mac), addrs: &AddrPair, protocol: u8, payload: &[u8]) -> Vec<u8> {
+fn packet((to, from): (Mac, Mac), addrs: &AddrPair, ecn: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let payload_len = u16::try_from(payload.len()).expect("it fits a packet");
     let mut frame = vec![0; ethernet::HEADER_LEN + ipv6::HEADER_LEN];
     let header_len = match (addrs.remote(), addrs.local()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let at = ethernet::emit(&mut frame, to, from, None, ETHER_TYPE_IPV4);
-            let fields = Ipv4Fields { src, dst, dscp: 0, ecn: 0, ttl: 64, protocol, payload_len };
+            let fields = Ipv4Fields { src, dst, dscp: 0, ecn, ttl: 64, protocol, payload_len };
             ipv4::emit(&mut frame[at..], &fields)
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let at = ethernet::emit(&mut frame, to, from, None, ETHER_TYPE_IPV6);
-            let (traffic_class, flow_label, hop_limit) = (0, 0, 64);
+            let (traffic_class, flow_label, hop_limit) = (ecn, 0, 64);
             let fields = Ipv6Fields { src, dst, traffic_class, flow_label, hop_limit, protocol, payload_len };
             ipv6::emit(&mut frame[at..], &fields)
         }
@@ -110,7 +113,7 @@ pub fn icmp_about(frame: &[u8], icmp_type: u8, code: u8, rest: u32) -> Option<Ve
     sum.add(&message);
     let sum = sum.finish().to_be_bytes();
     message[2..4].copy_from_slice(&sum);
-    Some(packet((link.src, link.dst), &addrs, protocol, &message))
+    Some(packet((link.src, link.dst), &addrs, 0, protocol, &message))
 }
 
 #[cfg(test)]
@@ -127,6 +130,7 @@ pub mod tests {
             to: mac(1),
             from: mac(0),
             addrs: AddrPair::new(to, from).expect("one family"),
+            ecn: 2,
             fields: TcpFields {
                 src_port: 20_000,
                 dst_port: 80,

@@ -57,6 +57,12 @@ named_indices! {
         DuplicatesReported => "duplicates_reported",
         /// Duplicate acknowledgments received.
         DuplicateAcks => "duplicate_acks",
+        /// Connections that agreed on explicit congestion notification (RFC 3168).
+        EcnAgreed => "ecn_agreed",
+        /// Segments with text that arrived marked: congestion was experienced on the way.
+        EcnMarks => "ecn_marks",
+        /// Congestion windows reduced because marks came back.
+        EcnReductions => "ecn_reductions",
         /// Segments that arrived out of order and were kept.
         OutOfOrder => "out_of_order",
         /// Zero-window probes sent.

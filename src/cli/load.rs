@@ -372,6 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn explicit_congestion_notification_is_off_by_default_and_the_kernel_has_its_own_setting() {
+        let args = |more: &[&str]| {
+            let words = ["load", "--target", "192.0.2.1:80"].iter().chain(more).copied();
+            Cli::try_parse_from(words).expect("words that exist").args
+        };
+        assert!(!args(&[]).workers.options().ecn);
+        assert!(args(&["--ecn"]).workers.options().ecn);
+        let kernel = args(&["--backend", "kernel", "--ecn"]).plan();
+        assert!(kernel.is_err_and(|error| error.to_string().contains("tcp_ecn")));
+        let bbr = args(&["--ecn", "--cc", "bbr"]).plan();
+        assert!(bbr.is_err_and(|error| error.to_string().contains("no answer to marks")));
+    }
+
+    #[test]
     fn by_default_connections_come_from_addresses_that_the_target_can_answer() {
         let own = ["10.0.0.1", "169.254.0.1", "fe80::1", "10.0.0.2", "fd00::1"]
             .map(|addr| (addr.parse::<IpAddr>().expect("an address"), 24));

@@ -47,6 +47,10 @@ pub(super) struct Workers {
     /// Congestion control with --backend xdp, cubic by default; the kernel uses its own
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     cc: Option<Congestion>,
+    /// Use explicit congestion notification (RFC 3168) with --backend xdp, where the peer does; the kernel has its own
+    /// setting
+    #[arg(long)]
+    ecn: bool,
     #[command(flatten)]
     pub memory: Memory,
 }
@@ -88,13 +92,20 @@ impl Workers {
         if self.cc.is_some() && self.backend == Backend::Kernel {
             bail!("--cc is for --backend xdp; set net.ipv4.tcp_congestion_control for the kernel");
         }
+        if self.ecn && self.backend == Backend::Kernel {
+            bail!("--ecn is for --backend xdp; set net.ipv4.tcp_ecn for the kernel");
+        }
+        if self.ecn && !self.options().may_use_ecn() {
+            bail!("--ecn is not for --cc bbr, which has no answer to marks");
+        }
         Ok(())
     }
 
     /// The options of connections: what both commands send is sent whole, so nothing is to be held back.
     pub fn options(&self) -> FlowOptions {
         let options = FlowOptions { nagle: false, ..FlowOptions::default() };
-        FlowOptions { congestion: self.cc.map_or(options.congestion, Into::into), ..options }
+        let congestion = self.cc.map_or(options.congestion, Into::into);
+        FlowOptions { congestion, ecn: self.ecn, ..options }
     }
 
     /// A stack on `dev` with these workers and room for `flows_max` connections to or from `addr`, to be

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
 
-use super::link::{Held, Link, LinkConfig};
+use super::link::{Held, Link, LinkConfig, LinkStats};
 use crate::base::{Instant, Rng};
 use crate::stack::{App, Engine, EngineConfig, TxBatch};
 use crate::wire::{Mac, ethernet};
@@ -85,6 +85,11 @@ impl<A> SimHost<A> {
     /// Frames that its engine was given, and that it gave away, since it was made.
     pub const fn frames(&self) -> (u64, u64) {
         (self.received, self.sent)
+    }
+
+    /// What became of the frames that it sent, on its link.
+    pub const fn link_stats(&self) -> LinkStats {
+        self.link.stats()
     }
 
     /// When its next timer is due, on the network's clock.

@@ -62,6 +62,10 @@ impl Engine {
         let found = self.core.find(&key, hash);
         if let Some(Found::Flow(index)) = found {
             self.core.counters.add(Counter::SegmentsIn);
+            if self.core.flows.at(index).is(Mark::Ecn) {
+                let marked = Segment { ce: ingress::is_marked(frame), ..seg };
+                return self.on_ecn_flow(index, link, marked, app, tx);
+            }
             if self.core.flows.at(index).tcb.is_predicted(&seg) {
                 self.on_predicted(index, link, &seg, app);
                 return Ok(());
@@ -69,6 +73,23 @@ impl Engine {
             return self.on_flow(index, link, seg, app, tx);
         }
         self.on_no_flow(frame, packet, hash, found, app, tx)
+    }
+
+    /// A segment of a connection that may use ECN, with what its packet says of congestion.
+    #[inline(never)]
+    fn on_ecn_flow(
+        &mut self,
+        index: u32,
+        link: Link,
+        seg: Segment<'_>,
+        app: &mut impl App,
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        if self.core.flows.at(index).tcb.is_predicted(&seg) {
+            self.on_predicted(index, link, &seg, app);
+            return Ok(());
+        }
+        self.on_flow(index, link, seg, app, tx)
     }
 
     /// A segment in a frame of any kind.
@@ -91,12 +112,17 @@ impl Engine {
     fn on_no_flow(
         &mut self,
         frame: &[u8],
-        packet: TcpPacket<'_>,
+        mut packet: TcpPacket<'_>,
         hash: u64,
         found: Option<Found>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
+        if let Some(Found::HalfOpen(index)) = found
+            && self.core.half_open.at(index).half.asks_for_ecn()
+        {
+            packet.seg.ce = ingress::is_marked(frame);
+        }
         let TcpPacket { link, key, seg } = &packet;
         if found.is_none() && self.is_strays(key) {
             return self.hand_over(key, frame, tx);

@@ -358,6 +358,7 @@ impl Core {
             user: connect.user,
             resolved: mac.is_some(),
             announced: true,
+            ecn: options.may_use_ecn(),
         });
         let id = id.ok_or(ConnectError::TableFull)?;
         let value = Found::Flow(id.index()).to_value();

@@ -69,7 +69,7 @@ fn write_plain(
     ethernet::emit(link, path.link.mac, ours, None, ethernet::ETHER_TYPE_IPV4);
     let AddrPair::V4 { local: src, remote: dst } = key.addrs else { unreachable!("the caller has looked") };
     let tcp_len = tcp::HEADER_LEN + options_len + text_len;
-    ipv4::emit(network, &ipv4_fields(path, src, dst, tcp_len));
+    ipv4::emit(network, &ipv4_fields(path, out.ecn, src, dst, tcp_len));
     let mut sum = tcp::emit(header, &fields(key, out), options_len);
     sum.join(checksum::pseudo_header(&key.addrs, PROTOCOL_TCP, tcp_len));
     let mut room = room;
@@ -101,7 +101,7 @@ fn write_any(
     let options = out.options(sack.unwrap_or_default());
     let options_len = options.len();
     let tcp_len = tcp::HEADER_LEN + options_len + out.text_len as usize;
-    let network = write_network(frame, ours, &path, &key, tcp_len);
+    let network = write_network(frame, ours, &path, out.ecn, &key, tcp_len);
     let segment = &mut frame[network..network + tcp_len];
     let (header, room) = segment.split_at_mut(tcp::HEADER_LEN);
     let (for_options, room) = room.split_at_mut(options_len);
@@ -141,24 +141,24 @@ fn copy_text(room: &mut [u8], out: &Outgoing, source: Source<'_>, sum: &mut Sum)
 }
 
 #[inline(always)]
-fn ipv4_fields(path: &Path, src: Ipv4Addr, dst: Ipv4Addr, tcp_len: usize) -> Ipv4Fields {
+fn ipv4_fields(path: &Path, ecn: u8, src: Ipv4Addr, dst: Ipv4Addr, tcp_len: usize) -> Ipv4Fields {
     let payload_len = u16::try_from(tcp_len).expect("the MSS bounds a segment");
-    Ipv4Fields { src, dst, dscp: path.dscp, ecn: 0, ttl: path.ttl, protocol: PROTOCOL_TCP, payload_len }
+    Ipv4Fields { src, dst, dscp: path.dscp, ecn, ttl: path.ttl, protocol: PROTOCOL_TCP, payload_len }
 }
 
 /// Link and network header; returns their length.
-fn write_network(frame: &mut [u8], ours: Mac, path: &Path, key: &FlowKey, tcp_len: usize) -> usize {
+fn write_network(frame: &mut [u8], ours: Mac, path: &Path, ecn: u8, key: &FlowKey, tcp_len: usize) -> usize {
     match key.addrs {
         AddrPair::V4 { local: src, remote: dst } => {
             let at = ethernet::emit(frame, path.link.mac, ours, path.link.vlan, ethernet::ETHER_TYPE_IPV4);
-            at + ipv4::emit(&mut frame[at..], &ipv4_fields(path, src, dst, tcp_len))
+            at + ipv4::emit(&mut frame[at..], &ipv4_fields(path, ecn, src, dst, tcp_len))
         }
         AddrPair::V6 { local: src, remote: dst } => {
             let at = ethernet::emit(frame, path.link.mac, ours, path.link.vlan, ethernet::ETHER_TYPE_IPV6);
             let fields = ipv6::Ipv6Fields {
                 src,
                 dst,
-                traffic_class: path.dscp << 2,
+                traffic_class: path.dscp << 2 | ecn,
                 flow_label: 0,
                 hop_limit: path.ttl,
                 protocol: PROTOCOL_TCP,

@@ -27,6 +27,8 @@ pub(super) enum Mark {
     Queued = 1 << 4,
     /// It is in the queue of flows that the send buffers had no chunk for.
     Starved = 1 << 5,
+    /// It may use explicit congestion notification.
+    Ecn = 1 << 6,
 }
 
 /// One connection: the TCB, and what the stack knows of it.
@@ -64,6 +66,8 @@ pub(super) struct NewFlow<'a> {
     pub user: u64,
     pub resolved: bool,
     pub announced: bool,
+    /// Whether it may use explicit congestion notification.
+    pub ecn: bool,
 }
 
 impl FlowSlot {
@@ -74,7 +78,7 @@ impl FlowSlot {
             mac: new.link.mac,
             vlan: new.link.vlan.unwrap_or(NONE),
             listener: new.listener.map_or(NONE, |ListenerId(at)| at),
-            marks: 0,
+            marks: if new.ecn { Mark::Ecn as u16 } else { 0 },
             tcb: new.tcb,
             generation,
             user: new.user,

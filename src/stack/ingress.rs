@@ -7,7 +7,7 @@ use crate::base::{AddrPair, DropReason, FlowKey, Seq};
 use crate::tcp::{IcmpMeaning, Segment};
 use crate::wire::ethernet::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6};
 use crate::wire::{
-    EthernetView, IcmpError, IcmpKind, IpView, Ipv4View, Ipv6View, Mac, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
+    CE, EthernetView, IcmpError, IcmpKind, IpView, Ipv4View, Ipv6View, Mac, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
     PROTOCOL_TCP, TcpOptions, TcpView, checksum, icmp, ip,
 };
 
@@ -38,7 +38,16 @@ pub(super) const fn header_octets(v4: bool) -> u16 {
     if v4 { 20 + 20 } else { 40 + 20 }
 }
 
-/// Reads one frame, header by header.
+/// Whether the IP packet in a frame was marked on the way (RFC 3168 §5).
+///
+/// Apart from [`parse`], because only connections that use ECN want to know.
+#[inline(never)]
+pub(super) fn is_marked(frame: &[u8]) -> bool {
+    let eth = EthernetView::parse(frame);
+    eth.and_then(|eth| ip::parse(eth.ether_type, eth.payload)).is_ok_and(|ip| ip.ecn == CE)
+}
+
+/// Reads one frame, header by header; [`is_marked`] tells of marks.
 ///
 /// # Errors
 ///
@@ -78,6 +87,7 @@ fn parse_tcp(link: Link, addrs: AddrPair, payload: &[u8], verify: bool) -> Resul
         ctl: tcp.header.ctl(),
         wnd: tcp.header.wnd(),
         up: tcp.header.urg(),
+        ce: false,
         stamps: TcpOptions::timestamps(tcp.options),
         options: tcp.options,
         text: tcp.payload,

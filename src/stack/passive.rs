@@ -29,7 +29,7 @@ impl Engine {
         let slot = self.core.half_open.at_mut(index);
         let listener = slot.listener();
         if slot.half.is_same_syn(seg) {
-            slot.half.answer_again();
+            slot.half.on_same_syn(seg);
             self.core.counters.add(Counter::Retransmits);
             self.send_syn_ack(index, key, self.core.origin(key, None), tx);
             return Ok(());
@@ -52,6 +52,7 @@ impl Engine {
         let mut env = env!(self.core, self.recv);
         let slot = self.core.half_open.at(index);
         let mut tcb = slot.half.to_tcb(&opening, settings, &env);
+        let ecn = tcb.may_use_ecn();
         let arrival = tcb.on_segment(seg, &mut env);
         if !arrival.opened {
             let answer = arrival.reset.or_else(|| tcb.poll_segment(&mut env));
@@ -65,7 +66,8 @@ impl Engine {
         self.core.shared.settings.hold(settings);
         let scope_id = self.core.listeners[usize::from(listener.0)].listen.options.scope_id;
         let listener = Some(listener);
-        let new = NewFlow { tcb, key, link, scope_id, listener, user: 0, resolved: true, announced: false };
+        let new =
+            NewFlow { tcb, key, link, scope_id, listener, user: 0, resolved: true, announced: false, ecn };
         let id = self.core.flows.insert(new).expect("there is room, as seen above");
         self.remove_half_open(index);
         let (old, new) = (Found::HalfOpen(index), Found::Flow(id.index()));

@@ -63,6 +63,7 @@ pub(super) fn parse(frame: &[u8], verify_checksums: bool) -> Option<TcpPacket<'_
             ctl: Control::from_bits(head[TCP + 13]),
             wnd: half(TCP + 14),
             up: half(TCP + 18),
+            ce: false,
             stamps: TcpOptions::timestamps(options),
             options,
             text,

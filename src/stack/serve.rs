@@ -145,7 +145,7 @@ impl Engine {
                 return Output::Done;
             }
             let Some(frame) = tx.reserve() else { return Output::Full };
-            let out = if slot.tcb.is_steady() {
+            let out = if slot.tcb.is_steady() && !slot.is(Mark::Ecn) {
                 slot.tcb.poll_steady(&mut env!(self.core, self.recv))
             } else {
                 self.poll(index)

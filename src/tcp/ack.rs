@@ -39,8 +39,10 @@ impl Tcb {
             self.challenge(env);
             return Break(Stop::Dropped(DropReason::BadAck));
         }
+        let (flight, echo) = (self.snd.flight(), self.is_echo(seg) && self.snd.una.at_or_before(seg.ack));
         if self.snd.una.before(seg.ack) {
-            self.progress(seg, env);
+            // RFC 3168 §6.1.2: what echoes a mark widens no window.
+            self.progress(seg, !echo, env);
             if self.snd.fin == Fin::Sent && self.snd.una == self.snd.nxt {
                 self.fin_acked(env);
             }
@@ -57,6 +59,9 @@ impl Tcb {
             if self.flags.any(Flags::MODEL) {
                 self.tell_model(env);
             }
+        }
+        if echo {
+            self.hear_echo(flight, env);
         }
         self.update_window(seg, env);
         if self.snd.wnd > 0 {
@@ -92,6 +97,7 @@ impl Tcb {
         arrival.opened = true;
         self.start_model(env);
         env.counters.add(Counter::Established);
+        env.counters.add_n(Counter::EcnAgreed, self.is_ecn_sender().into());
         if let Some(idle) = env.shared.settings.get(self.settings).keep_idle {
             self.set_timer_from(Timer::Idle, Millis32::ceil(env.now), idle.get());
         }
@@ -101,9 +107,10 @@ impl Tcb {
         }
     }
 
-    /// SEG.ACK is beyond SND.UNA: octets leave the send buffer, and everything that waits for them learns.
+    /// SEG.ACK is beyond SND.UNA: octets leave the send buffer, and everything that waits for them learns; so does
+    /// the congestion window if it `grows`.
     #[inline(always)]
-    pub(super) fn progress(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
+    pub(super) fn progress(&mut self, seg: &Segment<'_>, grows: bool, env: &mut Env<'_>) {
         let acked = seg.ack.since(self.snd.una);
         let flight = self.snd.flight();
         let text = acked.min(self.send_buf.len());
@@ -123,7 +130,7 @@ impl Tcb {
         }
         let recovering = (self.flags.any(Flags::ATTACHED) || seg.has_more_options())
             && self.progress_in_recovery(seg, (acked, freed), env);
-        if !recovering {
+        if grows && !recovering {
             self.grow_window(seg, (acked, flight), rtt_us, env);
         }
         if self.flags.any(Flags::MODEL) {
@@ -173,10 +180,17 @@ impl Tcb {
 
     fn duplicate(&mut self, env: &mut Env<'_>) {
         let (mss, una, nxt) = (u32::from(self.snd.mss), self.snd.una, self.snd.nxt);
+        let marked = self.is_reduced_for_marks(env.shared);
         // Where no record is left to count them in, the retransmission timer repairs what is lost.
         let Some(cold) = self.attach(env.shared) else { return };
+        let before = (self.congestion, cold.congestion);
         let repair = cold.recovery.on_duplicate(una, nxt, mss, &mut self.congestion, &mut cold.congestion);
         if repair == Repair::Retransmit {
+            if marked {
+                (self.congestion, cold.congestion) = before;
+            } else {
+                self.reduced_for_loss();
+            }
             env.counters.add(Counter::FastRetransmits);
             self.flags.set(Flags::REPAIR);
         }

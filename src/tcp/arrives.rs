@@ -109,6 +109,9 @@ impl Tcb {
         // Not before: what is dropped for its ACK may be forged, and PAWS would believe its timestamp.
         self.take_stamp(seg, outdated);
         self.check_urg(seg, arrival, env);
+        if self.may_use_ecn() {
+            self.hear_mark(seg, env);
+        }
         self.check_text(seg, arrival, env)?;
         self.check_fin(seg, arrival, env);
         Continue(())
@@ -116,10 +119,12 @@ impl Tcb {
 
     /// In SYN-RECEIVED after a simultaneous open the peer's SYN-ACK repeats the SYN we have: only its ACK is
     /// news (RFC 9293 Figure 8).
-    fn trim_own_syn(&self, seg: &mut Segment<'_>) {
+    fn trim_own_syn(&mut self, seg: &mut Segment<'_>) {
         let repeats = seg.has(Control::SYN) && seg.seq + 1 == self.rcv.nxt;
         if self.state == State::SynReceived && repeats && seg.has(Control::ACK) {
-            seg.ctl = seg.ctl.without(Control::SYN);
+            self.agree_on_ecn(seg.ctl);
+            // What is left is an ACK, and ECE would be an echo.
+            seg.ctl = seg.ctl.without(Control::SYN | Control::ECE);
             seg.seq += 1;
             // RFC 7323 §2.2: a SYN's window is not scaled, that of the ACK it becomes is.
             seg.wnd >>= self.snd.shift;
@@ -334,6 +339,7 @@ impl Tcb {
         }
         self.heard_at = Millis32::ceil(env.now);
         self.agree(seg.seq, seg.wnd, &TcpOptions::parse(seg.options), env);
+        self.agree_on_ecn(seg.ctl);
         self.rcv.acks_owed = 1;
         if acks {
             self.syn_acked(seg, arrival, env);

@@ -218,6 +218,7 @@ impl Tcb {
             cwnd: self.congestion.cwnd(),
             ssthresh: self.congestion.ssthresh(),
             snd_wnd: self.snd.wnd,
+            ecn: self.is_ecn_sender(),
             rcv_wnd: self.rcv.wnd(),
             mss: self.snd.mss,
             unacknowledged: self.send_buf.len(),

@@ -80,8 +80,10 @@ pub struct TcbCold {
     pub(super) fin: Option<Seq>,
     /// TSval of the segment that brought that FIN.
     pub(super) fin_stamp: u32,
-    /// Text that was received twice, with [`Flags::DUPLICATE`].
-    pub(super) duplicate: Option<(Seq, Seq)>,
+    /// Text that was received twice; meaningful with [`Flags::DUPLICATE`].
+    pub(super) duplicate: (Seq, Seq),
+    /// Where the segment with CWR begins, while that is not acknowledged: [`Tcb::keeps_cwr`].
+    pub(super) cwr: Seq,
     /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
     pub(super) offered: u32,
 }
@@ -137,6 +139,7 @@ impl Tcb {
     fn detach_if_idle(&mut self, shared: &mut Shared) {
         let rcv_nxt = self.rcv.nxt;
         let send_queue = self.send_buf.is_empty();
+        let cwr = self.may_use_ecn() && self.cold(shared).is_some_and(|cold| self.keeps_cwr(cold.cwr));
         let Some(cold) = self.cold_mut(shared) else { return };
         cold.urgent = cold.urgent.filter(|&end| rcv_nxt.before(end));
         let idle = !self.flags.any(Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE)
@@ -146,7 +149,8 @@ impl Tcb {
             && cold.loss.is_idle()
             && cold.urgent.is_none()
             && cold.fin.is_none()
-            && cold.offered == 0;
+            && cold.offered == 0
+            && !cwr;
         if idle {
             self.detach(shared);
         }
@@ -159,6 +163,7 @@ impl Tcb {
             shared.models.remove(model);
         }
         self.flags.clear(Flags::ATTACHED | Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE);
+        self.forget_cwr();
         shared.cold.remove(self.cold);
     }
 

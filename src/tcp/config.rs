@@ -32,7 +32,7 @@ pub struct TcpConfig {
     pub r2: Duration,
     /// R2 for SYN (RFC 9293 MUST-23: at least three minutes).
     pub r2_syn: Duration,
-    /// SYN-ACKs sent again before a half-open connection is given up.
+    /// SYN-ACKs sent again before a half-open connection is given up; 127 at most.
     pub syn_ack_retries: u8,
     /// Twice the maximum segment lifetime: how long TIME-WAIT lasts.
     pub time_wait: Duration,

@@ -72,6 +72,7 @@ impl Tcb {
         if let Some(model) = self.model(env.shared) {
             model.timed_out();
         }
+        self.reduced_for_loss();
         self.back_off(env);
         self.flags.clear(Flags::REPAIR | Flags::TAIL_PROBE);
         if !self.lose_all(before, env) {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::arrives::stamp_before;
+use super::ecn::{Ecn, asks};
 use super::flags::Flags;
 use super::segment::{MoreOptions, Outgoing, Segment};
 use super::settings::SettingsId;
@@ -28,8 +29,8 @@ pub struct HalfOpen {
     mss: u16,
     /// Whose SYN it was, or [`HalfOpen::NOBODY`].
     owner: u16,
-    /// SYN-ACKs sent again so far because the timer expired.
-    retries: u8,
+    /// SYN-ACKs sent again so far because the timer expired, and above them [`HalfOpen::ECN`].
+    retries_and_ecn: u8,
     /// The window scale or [`HalfOpen::NO_SCALE`], and the flags below.
     scale_and_flags: u8,
 }
@@ -48,6 +49,8 @@ impl HalfOpen {
     const AMBIGUOUS: u8 = 1 << 6;
     /// It came over IPv4.
     const IPV4: u8 = 1 << 7;
+    /// The SYN, each time it came, asked for explicit congestion notification.
+    const ECN: u8 = 1 << 7;
     /// The owner of a record that is not in use.
     const NOBODY: u16 = u16::MAX;
 
@@ -64,7 +67,7 @@ impl HalfOpen {
             wnd: seg.wnd,
             mss: options.mss.map_or(0, |mss| mss.max(1)),
             owner: 0,
-            retries: 0,
+            retries_and_ecn: if asks(seg.ctl) { Self::ECN } else { 0 },
             scale_and_flags: options.window_scale.unwrap_or(Self::NO_SCALE) | stamps | sack,
         }
     }
@@ -114,6 +117,15 @@ impl HalfOpen {
         self.scale_and_flags & flag != 0
     }
 
+    const fn retries(&self) -> u8 {
+        self.retries_and_ecn & !Self::ECN
+    }
+
+    /// Whether the SYN asked for explicit congestion notification.
+    pub const fn asks_for_ecn(&self) -> bool {
+        self.retries_and_ecn & Self::ECN != 0
+    }
+
     fn window_scale(&self) -> Option<u8> {
         Some(self.scale_and_flags & Self::SCALE).filter(|&scale| scale != Self::NO_SCALE)
     }
@@ -135,28 +147,40 @@ impl HalfOpen {
 
     /// When the SYN-ACK is to be sent again, if it is not answered: RTO doubles each time.
     pub fn deadline(&self, last_sent: Instant, config: &TcpConfig) -> Instant {
-        let rto = u64::from(config.rto.initial_us) << self.retries.min(16);
+        let rto = u64::from(config.rto.initial_us) << self.retries().min(16);
         last_sent.plus_micros(rto.min(u64::from(config.rto.max_us)))
     }
 
     /// The SYN-ACK went unanswered: counts one more, or `false` when it was the last.
     pub fn retry(&mut self, config: &TcpConfig) -> bool {
-        let again = self.retries < config.syn_ack_retries;
-        self.retries += u8::from(again);
+        // After as many the intervals are of the longest, so that even 127 take hours.
+        let again = self.retries() < config.syn_ack_retries.min(Self::ECN - 1);
+        self.retries_and_ecn += u8::from(again);
         self.answer_again();
         again
     }
 
-    /// The SYN came again, so the SYN-ACK goes again; its timer runs on, or a peer that repeats itself
-    /// would keep the entry for ever.
-    pub const fn answer_again(&mut self) {
+    const fn answer_again(&mut self) {
         self.scale_and_flags |= Self::AMBIGUOUS;
     }
 
+    /// The SYN came again, as `seg`, so the SYN-ACK goes again; its timer runs on, or a peer that repeats itself
+    /// would keep the entry for ever.
+    pub fn on_same_syn(&mut self, seg: &Segment<'_>) {
+        self.answer_again();
+        if !asks(seg.ctl) {
+            // RFC 3168 §6.1.1: the peer will send no text with ECT, and we should not.
+            self.retries_and_ecn &= !Self::ECN;
+        }
+    }
+
     /// The SYN-ACK, with the options that both sides want (MUST-14, RFC 7323 §2.2, §3.2, RFC 2018 §2).
+    #[inline(always)]
     pub fn syn_ack(&self, opening: &Opening, options: &FlowOptions, config: &TcpConfig) -> Outgoing {
         let limit = options.recv_buffer;
         let scaling = config.window_scale && self.window_scale().is_some();
+        let ecn = if options.may_use_ecn() && self.asks_for_ecn() { Control::ECE } else { Control::EMPTY };
+        let ctl = Control::SYN | Control::ACK | ecn;
         let val = super::isn::timestamp_clock(opening.now).wrapping_add(opening.timestamp_offset);
         Outgoing {
             wnd: u16::try_from(limit).unwrap_or(u16::MAX),
@@ -167,7 +191,7 @@ impl HalfOpen {
                 window_scale: scaling.then(|| super::tcb::window_shift(limit)),
                 sack_permitted: config.sack && self.has(Self::SACK),
             },
-            ..Outgoing::bare(self.iss, self.irs + 1, Control::SYN | Control::ACK)
+            ..Outgoing::bare(self.iss, self.irs + 1, ctl)
         }
     }
 
@@ -187,7 +211,10 @@ impl HalfOpen {
         tcb.snd.nxt = self.iss + 1;
         tcb.snd.cursor = tcb.snd.nxt;
         tcb.agree(self.irs, self.wnd, &syn, env);
-        tcb.timeouts = self.retries;
+        tcb.timeouts = self.retries();
+        if !self.asks_for_ecn() {
+            tcb.ecn = Ecn::default();
+        }
         if !self.has(Self::AMBIGUOUS) {
             tcb.flags.set(Flags::TIMED);
             tcb.timed_seq = self.iss;

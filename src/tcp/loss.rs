@@ -77,6 +77,11 @@ impl Loss {
         self.board.is_empty() && matches!(self.phase, Phase::Open) && self.probe.is_none()
     }
 
+    /// Whether the window was reduced for what is still in flight.
+    pub const fn is_repairing(&self) -> bool {
+        !matches!(self.phase, Phase::Open)
+    }
+
     /// Octets of `flight` that are in the network, as far as is known: RFC 6675's pipe.
     pub(super) const fn pipe(&self, flight: u32) -> u32 {
         flight.saturating_sub(self.board.sacked() + self.board.lost())
@@ -312,6 +317,7 @@ impl Tcb {
             self.cold_mut(env.shared).expect("it has losses").congestion = memory;
         }
         self.undo_in_model(env.shared);
+        self.reduction_undone();
         self.timeouts = 0;
         self.flags.clear(Flags::REPAIR);
         env.counters.add(Counter::SpuriousRecoveries);
@@ -356,12 +362,25 @@ impl Tcb {
         waits
     }
 
-    /// A loss was found; returns what the congestion window was.
+    /// A loss was found; returns what the congestion window was. It stays as it is where marks have reduced it for
+    /// the same window.
     pub(super) fn reduce(&mut self, flight: u32, mss: u32, shared: &mut Shared) -> (Congestion, Memory) {
         let before = self.window_and_memory(shared);
-        let memory = self.cold_mut(shared).map(|cold| &mut cold.congestion);
-        self.congestion.on_loss(flight, mss, memory);
+        if !self.is_reduced_for_marks(shared) {
+            let memory = self.cold_mut(shared).map(|cold| &mut cold.congestion);
+            self.congestion.on_loss(flight, mss, memory);
+            self.reduced_for_loss();
+        }
         before
+    }
+
+    /// Marks have arrived meanwhile: what a repair goes back to, when it was not needed, is smaller.
+    pub(super) fn reduce_undo(&mut self, flight: u32, mss: u32, shared: &mut Shared) {
+        let Some((loss, _)) = self.loss(shared) else { return };
+        if let Some(undo) = &mut loss.undo {
+            let (congestion, memory) = &mut undo.congestion;
+            congestion.on_mark(flight, mss, Some(memory));
+        }
     }
 
     /// All that congestion control knows, to go back to.

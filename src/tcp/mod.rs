@@ -9,7 +9,7 @@
 //! | §3.6, §3.10.7.4 TIME-WAIT (RFC 6191) | `time_wait` |
 //! | §3.8.1 retransmission (RFC 6298) | `rtt`, `expire` |
 //! | losses with SACK (RFC 6675, 8985, 6937), without (RFC 6582) | `loss`, `probe`, `scoreboard`, `rack`, `prr`; `recovery` |
-//! | §3.8.2 congestion control (RFC 5681) | `congestion`, `growth` |
+//! | §3.8.2 congestion control (RFC 5681), ECN (RFC 3168) | `congestion`, `growth`; `ecn` |
 //! | §3.8.6 window, Nagle, probes | `output`, `expire` |
 //! | §3.9.2.2 ICMP | `icmp` |
 //! | §3.10.1 to §3.10.6 user calls | `calls`, `user`, `options` |
@@ -27,6 +27,7 @@ mod chunks;
 mod cold;
 mod config;
 mod congestion;
+mod ecn;
 mod expire;
 mod flags;
 mod growth;

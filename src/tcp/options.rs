@@ -39,6 +39,9 @@ impl Default for KeepAlive {
 pub struct FlowOptions {
     /// Congestion control.
     pub congestion: CongestionAlgorithm,
+    /// Explicit congestion notification (RFC 3168): active opens ask for it, passive ones agree to it. Off by default,
+    /// and with BBR, which has no answer to marks.
+    pub ecn: bool,
     /// Nagle's algorithm (RFC 9293 SHLD-7): on by default.
     pub nagle: bool,
     /// Keep-alive: `None`, the default, sends no probes (MUST-25).
@@ -71,6 +74,7 @@ impl Default for FlowOptions {
     fn default() -> Self {
         Self {
             congestion: CongestionAlgorithm::Cubic,
+            ecn: false,
             nagle: true,
             keep_alive: None,
             user_timeout: None,
@@ -84,5 +88,12 @@ impl Default for FlowOptions {
             vlan: None,
             scope_id: 0,
         }
+    }
+}
+
+impl FlowOptions {
+    /// Whether the connection may use explicit congestion notification.
+    pub fn may_use_ecn(&self) -> bool {
+        self.ecn && self.congestion != CongestionAlgorithm::Bbr
     }
 }

@@ -31,6 +31,18 @@ impl Tcb {
 
     /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
     pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
+        let nxt = self.snd.nxt;
+        let mut out = self.poll_next(env);
+        if self.may_use_ecn()
+            && let Some(out) = &mut out
+        {
+            self.put_ecn(out, nxt, env.shared);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn poll_next(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.closed.is_some() {
             return self.poll_reset();
         }
@@ -57,7 +69,7 @@ impl Tcb {
     }
 
     /// Whether [`Tcb::poll_steady`] says what [`Tcb::poll_segment`] would: the connection is open, and nothing is
-    /// out of order, lost or probed for.
+    /// out of order, lost or probed for. The caller knows that it does not use ECN ([`Tcb::may_use_ecn`]).
     #[inline(always)]
     pub fn is_steady(&self) -> bool {
         let unusual = Flags::GAPS | Flags::REPAIR | Flags::FORCE | Flags::KEEP_ALIVE_DUE | Flags::TAIL_PROBE;
@@ -310,7 +322,7 @@ impl Tcb {
             MoreOptions::None
         };
         let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
-        Outgoing { seq, ack: self.rcv.nxt, ctl, wnd, stamps, more, text_offset, text_len }
+        Outgoing { seq, ack: self.rcv.nxt, ctl, wnd, ecn: 0, stamps, more, text_offset, text_len }
     }
 
     #[cold]
@@ -327,8 +339,8 @@ impl Tcb {
         let mut sack = SackBlocks::default();
         let (nxt, again) = (self.rcv.nxt, self.flags.take(Flags::DUPLICATE));
         if let (MoreOptions::Sack(most), Some(cold)) = (out.more, self.cold_mut(shared)) {
-            if let Some((left, right)) = cold.duplicate.take().filter(|_| again) {
-                sack.push(left, right);
+            if again {
+                sack.push(cold.duplicate.0, cold.duplicate.1);
             }
             let gaps = cold.recv_buf.sack_blocks(recv, nxt, usize::from(most - sack.len));
             gaps.as_slice().iter().for_each(|&(left, right)| sack.push(left, right));

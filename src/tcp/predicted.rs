@@ -11,7 +11,7 @@ use crate::wire::Control;
 
 impl Tcb {
     /// Whether a segment is the next of an open connection, exactly at RCV.NXT and inside the window, with nothing
-    /// but ACK and PSH, and brings text or acknowledges some.
+    /// but ACK and PSH and no mark of congestion, and brings text or acknowledges some.
     ///
     /// Whatever is would pass the first four steps and the sixth unchanged, and be found to be no duplicate.
     #[inline(always)]
@@ -19,6 +19,7 @@ impl Tcb {
         self.state == State::Established
             && self.closed.is_none()
             && seg.ctl.without(Control::PSH) == Control::ACK
+            && !seg.ce
             && seg.seq == self.rcv.nxt
             && seg.text_len() <= self.rcv.wnd()
             && seg.ack.since(self.snd.una) <= self.snd.flight()
@@ -41,7 +42,7 @@ impl Tcb {
             self.ts.recent = stamps.val;
         }
         if seg.ack != self.snd.una {
-            self.progress(seg, env);
+            self.progress(seg, true, env);
         }
         self.snd.wnd = u32::from(seg.wnd) << self.snd.shift;
         self.snd.max_wnd = self.snd.max_wnd.max(self.snd.wnd);

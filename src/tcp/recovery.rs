@@ -42,6 +42,11 @@ impl Recovery {
         !self.active && !self.guarded && self.duplicates == 0 && self.inflation == 0
     }
 
+    /// Whether the window was reduced for what is still in flight.
+    pub const fn is_repairing(&self) -> bool {
+        self.active || self.guarded
+    }
+
     /// Whether a fast recovery is under way.
     pub const fn is_active(&self) -> bool {
         self.active

@@ -17,6 +17,8 @@ pub struct Segment<'a> {
     pub wnd: u16,
     /// SEG.UP; meaningful with [`Control::URG`].
     pub up: u16,
+    /// Its packet was marked on the way: "congestion experienced" (RFC 3168 §5).
+    pub ce: bool,
     /// The timestamps option, which nearly every segment has; also among `options`.
     pub stamps: Option<Timestamps>,
     /// The octets of all options.
@@ -89,6 +91,8 @@ pub struct Outgoing {
     pub ctl: Control,
     /// SEG.WND, already scaled for the wire.
     pub wnd: u16,
+    /// The ECN field of its packet (RFC 3168 §5): zero, or ECT(0).
+    pub ecn: u8,
     /// Timestamps.
     pub stamps: Option<Timestamps>,
     /// Other options.
@@ -103,7 +107,7 @@ impl Outgoing {
     /// A segment without text or options.
     pub fn bare(seq: Seq, ack: Seq, ctl: Control) -> Self {
         let (stamps, more) = (None, MoreOptions::None);
-        Self { seq, ack, ctl, wnd: 0, stamps, more, text_offset: 0, text_len: 0 }
+        Self { seq, ack, ctl, wnd: 0, ecn: 0, stamps, more, text_offset: 0, text_len: 0 }
     }
 
     /// All its options; `sack` are its SACK blocks, if it has such.
@@ -146,6 +150,7 @@ mod tests {
             ctl,
             wnd: 1,
             up: 0,
+            ce: false,
             stamps: None,
             options: &[],
             text,

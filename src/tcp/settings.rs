@@ -27,6 +27,8 @@ pub struct Settings {
     pub nagle: bool,
     /// Congestion control.
     pub congestion: CongestionAlgorithm,
+    /// Explicit congestion notification.
+    pub ecn: bool,
     /// Differentiated services code point.
     pub dscp: u8,
     /// IPv4 time to live, IPv6 hop limit.
@@ -66,6 +68,7 @@ impl Settings {
             keep_probes: keep.probes,
             nagle: options.nagle,
             congestion: options.congestion,
+            ecn: options.may_use_ecn(),
             dscp: options.dscp,
             ttl: options.ttl,
         }

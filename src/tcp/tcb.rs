@@ -6,6 +6,7 @@ use core::mem::offset_of;
 use super::chunks::ChunkPool;
 use super::cold::Shared;
 use super::congestion::{Congestion, initial_window};
+use super::ecn::Ecn;
 use super::flags::Flags;
 use super::recv_buf::RecvPools;
 use super::rtt::RttEstimator;
@@ -188,6 +189,7 @@ pub struct Tcb {
     pub(super) probes: u8,
     /// Keep-alive probes since the peer was last heard.
     pub(super) keep_probes: u8,
+    pub(super) ecn: Ecn,
 }
 
 const _: () = assert!(size_of::<Tcb>() == 156);
@@ -269,6 +271,7 @@ impl Tcb {
             timeouts: 0,
             probes: 0,
             keep_probes: 0,
+            ecn: Ecn::agreed(settings.ecn),
         }
     }
 

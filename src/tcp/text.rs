@@ -55,7 +55,7 @@ impl Tcb {
             && left.before(right)
             && let Some(cold) = self.attach(env.shared)
         {
-            cold.duplicate = Some((left, right));
+            cold.duplicate = (left, right);
             self.flags.set(Flags::DUPLICATE);
             if left.before(nxt) {
                 // At once, while the sender can still take back what it did. Beyond a gap that is so anyway.

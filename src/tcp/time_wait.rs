@@ -240,7 +240,7 @@ mod tests {
 
     fn seg(ctl: Control, seq: Seq, stamp: Option<u32>, text: &[u8]) -> Segment<'_> {
         let stamps = stamp.map(|val| Timestamps { val, ecr: 0 });
-        Segment { seq, ack: OLD.snd_nxt, ctl, wnd: 1, up: 0, stamps, options: &[], text }
+        Segment { seq, ack: OLD.snd_nxt, ctl, wnd: 1, up: 0, ce: false, stamps, options: &[], text }
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct FlowInfo {
     pub ssthresh: u32,
     /// Window the peer offers, octets.
     pub snd_wnd: u32,
+    /// Whether new text is sent as that of an ECN-capable transport (RFC 3168).
+    pub ecn: bool,
     /// Window we offer, octets.
     pub rcv_wnd: u32,
     /// Largest text sent in one segment, octets.

@@ -10,6 +10,10 @@ use crate::base::{AddrPair, DropReason};
 pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// The ECN field of packets whose transport knows what marks mean (RFC 3168 §5): ECT(0).
+pub const ECT_0: u8 = 0b10;
+/// The ECN field of packets that experienced congestion (RFC 3168 §5).
+pub const CE: u8 = 0b11;
 /// Protocol number of ICMP for IPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
 

@@ -31,7 +31,7 @@ mod tcp_options;
 pub use checksum::Sum;
 pub use ethernet::{EthernetView, Mac};
 pub use icmp::{IcmpError, IcmpKind, Quoted};
-pub use ip::{IpView, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
+pub use ip::{CE, ECT_0, IpView, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 pub use ipv4::{Ipv4Fields, Ipv4Header, Ipv4View};
 pub use ipv6::{Ipv6Fields, Ipv6Header, Ipv6View};
 pub use tcp::{Control, TcpFields, TcpHeader, TcpView};

@@ -2,6 +2,7 @@
 
 mod bystanders;
 mod crash;
+mod ecn;
 mod http;
 mod judge;
 mod judged;

@@ -220,6 +220,7 @@ fn whatever_is_not_as_claimed_is_found() {
         (SYN, "> SYN,ACK seq 0 ack 1 mss full wnd 1", "wnd"),
         (SYN, "> SYN,ACK seq 0 ack 1 mss full ttl 63", "ttl"),
         (SYN, "> SYN,ACK seq 0 ack 1 mss full dscp 1", "dscp"),
+        (SYN, "> SYN,ACK seq 0 ack 1 mss full ect", "10 as ecn"),
         (SYN, "> SYN,ACK seq 0 ack 1 mss full len 1", "len 1"),
         (SYN, "> SYN,ACK seq 0 ack 1 mss full to-port 1", "socket"),
         (SYN, "> SYN,ACK seq beyond 1 ack 1 mss full", "at least 1"),

@@ -303,6 +303,8 @@ impl Run {
         check(packet.urg == segment.urg.unwrap_or(0), format!("{:?} as urg", segment.urg));
         check(segment.ttl.is_none_or(|ttl| ttl == packet.ttl), format!("{:?} as ttl", segment.ttl));
         check(segment.dscp.is_none_or(|dscp| dscp == packet.dscp), format!("{:?} as dscp", segment.dscp));
+        // Wherever a script does not say otherwise: what is no new text must not be ECN-capable.
+        check(packet.ecn == segment.ecn, format!("{:02b} as ecn", segment.ecn));
         let position = packet.seq.wrapping_sub(iss).wrapping_sub(1);
         let text = (0..).zip(&packet.text).all(|(at, octet)| *octet == our_octet(position.wrapping_add(at)));
         check(text, "the text that was queued".to_owned());
@@ -397,6 +399,7 @@ impl Run {
         packet.wnd = segment.wnd.unwrap_or(packet.wnd);
         packet.urg = segment.urg.unwrap_or(0);
         packet.dscp = segment.dscp.unwrap_or(0);
+        packet.ecn = segment.ecn;
         packet.intact = !segment.corrupt;
         packet.ip_options.clone_from(&segment.ip_options);
         packet.options = self.options(&segment.options);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringroad::base::{Counter, DropReason};
 use ringroad::tcp::{CongestionAlgorithm, KeepAlive};
-use ringroad::wire::Control;
+use ringroad::wire::{CE, Control, ECT_0};
 
 use super::host::{Phase, Setup};
 use super::wire::{IcmpKind, Version};
@@ -123,6 +123,8 @@ pub struct Segment {
     pub options: Options,
     pub ttl: Option<u8>,
     pub dscp: Option<u8>,
+    /// The ECN field of the IP header.
+    pub ecn: u8,
     /// Names of addresses, and ports, other than those of the one connection.
     pub from: Option<String>,
     pub to: Option<String>,
@@ -473,6 +475,8 @@ fn segment(words: &mut Words<'_>) -> Result<Segment, String> {
             "urg" => segment.urg = Some(words.number("an urgent pointer")?),
             "ttl" => segment.ttl = Some(words.number("a time to live")?),
             "dscp" => segment.dscp = Some(words.number_in("a code point", DSCPS)?),
+            "ect" => segment.ecn = ECT_0,
+            "ce" => segment.ecn = CE,
             "from" => segment.from = Some(address(words)?),
             "to" => segment.to = Some(address(words)?),
             "from-port" => segment.from_port = Some(words.number("a port")?),
@@ -601,6 +605,7 @@ fn set(words: &mut Words<'_>, setup: &mut Setup) -> Result<(), String> {
             ];
             options.congestion = words.choice("cubic or newreno", &known)?;
         }
+        "ecn" => options.ecn = words.on_or_off()?,
         "nagle" => options.nagle = words.on_or_off()?,
         "keep-alive" => {
             let (idle, interval) = (words.duration()?, words.duration()?);

@@ -90,6 +90,8 @@ pub struct Packet {
     pub text: Vec<u8>,
     pub ttl: u8,
     pub dscp: u8,
+    /// The ECN field (RFC 3168 §5).
+    pub ecn: u8,
     /// Whether the checksum is what it should be.
     pub intact: bool,
     /// Octets of options in the IPv4 header, a multiple of four.
@@ -111,6 +113,7 @@ impl Packet {
             text: Vec::new(),
             ttl: 64,
             dscp: 0,
+            ecn: 0,
             intact: true,
             ip_options: Vec::new(),
         }
@@ -168,7 +171,8 @@ impl Packet {
         let mut sum = checksum::pseudo_header(&addrs, PROTOCOL_TCP, segment.len());
         sum.add(&segment);
         tcp::set_checksum(&mut segment, sum.finish() ^ u16::from(!self.intact));
-        let mut frame = packet(self.from.ip(), self.to.ip(), PROTOCOL_TCP, &segment, self.dscp);
+        let mut frame =
+            packet(self.from.ip(), self.to.ip(), PROTOCOL_TCP, &segment, self.dscp << 2 | self.ecn);
         if !self.ip_options.is_empty() {
             add_ip_options(&mut frame, &self.ip_options);
         }
@@ -197,6 +201,7 @@ impl Packet {
             text: view.payload.to_vec(),
             ttl,
             dscp,
+            ecn: ip.ecn,
             intact: checksum::verify(&ip.addrs, PROTOCOL_TCP, ip.payload),
             ip_options: Vec::new(),
         }
@@ -204,7 +209,7 @@ impl Packet {
 }
 
 /// A frame with an IP packet around `payload`.
-fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], dscp: u8) -> Vec<u8> {
+fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], class: u8) -> Vec<u8> {
     let payload_len = u16::try_from(payload.len()).expect("a packet's payload");
     let (header_len, ether_type) = match from {
         IpAddr::V4(_) => (ipv4::HEADER_LEN, ethernet::ETHER_TYPE_IPV4),
@@ -214,14 +219,15 @@ fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], dscp: u8) -> V
     let at = ethernet::emit(&mut frame, OUR_MAC, PEER_MAC, None, ether_type);
     match (from, to) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let fields = Ipv4Fields { src, dst, dscp, ecn: 0, ttl: 64, protocol, payload_len };
+            let fields =
+                Ipv4Fields { src, dst, dscp: class >> 2, ecn: class & 3, ttl: 64, protocol, payload_len };
             ipv4::emit(&mut frame[at..], &fields);
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let fields = Ipv6Fields {
                 src,
                 dst,
-                traffic_class: dscp << 2,
+                traffic_class: class,
                 flow_label: 0,
                 hop_limit: 64,
                 protocol,

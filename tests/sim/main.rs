@@ -2,6 +2,7 @@
 mod bbr;
 mod census;
 mod common;
+mod ecn;
 mod engine;
 mod many;
 mod network;

@@ -28,7 +28,7 @@ fn key(n: u16) -> FlowKey {
 fn record(at: Instant) -> TimeWait {
     let stamps = Some(Timestamps { val: 1, ecr: 0 });
     let (seq, ctl) = (Seq::new(0), Control::FIN | Control::ACK);
-    let fin = Segment { seq, ack: seq, ctl, wnd: 0, up: 0, stamps, options: &[], text: &[] };
+    let fin = Segment { seq, ack: seq, ctl, wnd: 0, up: 0, ce: false, stamps, options: &[], text: &[] };
     TimeWait::default().restarted(&fin, at)
 }
 

@@ -146,6 +146,14 @@ impl Congestion {
         each!(self.on_loss(flight, mss, memory));
     }
 
+    /// A mark came back (RFC 3168 §6.1.2) with `flight` octets outstanding; once in a window. It means what a loss
+    /// does, but that a window below two segments stays.
+    pub fn on_mark(&mut self, flight: u32, mss: u32, memory: Option<&mut Memory>) {
+        let before = self.cwnd;
+        self.on_loss(flight, mss, memory);
+        self.cwnd = self.cwnd.min(before);
+    }
+
     /// See [`CongestionControl::on_timeout`].
     pub fn on_timeout(&mut self, flight: u32, mss: u32, first: bool, memory: Option<&mut Memory>) {
         each!(self.on_timeout(flight, mss, first, memory));

@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use super::segments::{IRS, ISS, Seg, Sent, a, octet, s, sa};
 use crate::base::{Clock, Counter, Counters, DropReason, Instant, Seq};
+use crate::tcp::ecn::Ecn;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
 use crate::tcp::{
@@ -218,6 +219,11 @@ impl Host {
         host.expect_state(state);
         host.sent.clear();
         host
+    }
+
+    /// As if both SYNs had asked for explicit congestion notification.
+    pub fn use_ecn(&mut self) {
+        self.tcb.ecn = Ecn::agreed(true);
     }
 
     /// A segment arrives, alone in its batch.

@@ -5,6 +5,7 @@ mod arrives;
 mod close;
 mod cold;
 mod congestion;
+mod ecn;
 mod handshake;
 pub(super) mod host;
 mod icmp;

@@ -20,6 +20,8 @@ pub enum Fate {
     Twice,
     /// It comes so much later than it would.
     Late(Duration),
+    /// It is marked, if it may be (RFC 3168 §5).
+    Mark,
 }
 
 /// One end: a connection, or what comes before and after it.
@@ -88,6 +90,12 @@ impl Pair {
         Self::with_ends([Self::end(0, false, &adjust), Self::end(1, false, &adjust)])
     }
 
+    /// Each end has its own options; end 1 listens, or both open actively.
+    pub fn unlike(options: [FlowOptions; 2], both_open: bool) -> Self {
+        let end = |which| Self::end(which, which == 1 && !both_open, &|_, own| *own = options[which]);
+        Self::with_ends([end(0), end(1)])
+    }
+
     fn with_ends(ends: [End; 2]) -> Self {
         let now = ends[0].host.lent.now;
         let delay = Duration::from_millis(10);
@@ -131,6 +139,21 @@ impl Pair {
             self.now,
             self.ends.each_ref().map(|e| &e.host.tcb)
         );
+    }
+
+    /// RFC 3168 §6.1.4, §6.1.5: of what was sent, only text that was never sent before is ECN-capable, and only
+    /// where the other end echoes marks.
+    pub fn check_ecn(&self) {
+        for (end, mut nxt) in ISNS.into_iter().enumerate() {
+            let answers = self.trace.iter().filter(|(from, ..)| *from != end).map(|(.., sent)| sent.out.ctl);
+            let agreed = answers.into_iter().any(|ctl| ctl.contains(Control::SYN | Control::ECE));
+            for (.., Sent { out, .. }) in self.trace.iter().filter(|(from, ..)| *from == end) {
+                let is_fresh = out.text_len > 0 && nxt.at_or_before(out.seq);
+                assert!(out.ecn == 0 || (agreed && is_fresh), "{out:?}, with SND.NXT = {nxt:?}");
+                let controls = Control::SYN | Control::FIN;
+                nxt = nxt.later(out.seq + out.text_len + u32::from(out.ctl.intersects(controls)));
+            }
+        }
     }
 
     /// Runs until both ends are over.
@@ -206,15 +229,16 @@ impl Pair {
             return;
         }
         if end.listening {
-            if seg.ctl == Control::SYN {
+            if seg.ctl.without(Control::ECE | Control::CWR) == Control::SYN {
                 end.half = Some((HalfOpen::new(&seg, ISNS[to], now), now));
                 end.listening = false;
                 self.syn_ack(to);
             }
             return;
         }
-        if let Some((half, _)) = &end.half {
+        if let Some((half, _)) = &mut end.half {
             if half.is_same_syn(&seg) {
+                half.on_same_syn(&seg);
                 return self.syn_ack(to);
             }
             end.host.tcb = end.host.lent.opened(half, ISNS[to], &end.options);
@@ -255,7 +279,9 @@ impl Pair {
             Fate::Lose => (0, Duration::ZERO),
             Fate::Twice => (2, Duration::ZERO),
             Fate::Late(extra) => (1, extra),
+            Fate::Mark => (1, Duration::ZERO),
         };
+        let sent = Sent { ce: fate == Fate::Mark && sent.out.ecn != 0, ..sent };
         for _ in 0..copies {
             self.flying.push(Flying { at: self.now + self.delay + extra, to: 1 - from, sent: sent.clone() });
         }

@@ -33,6 +33,7 @@ pub struct Seg {
     pub ctl: Control,
     pub wnd: u16,
     pub up: u16,
+    pub ce: bool,
     pub options: Vec<u8>,
     pub text: Vec<u8>,
 }
@@ -47,7 +48,7 @@ fn octets_of(options: &TcpOptions) -> Vec<u8> {
 impl Seg {
     fn new(ctl: Control, seq: u32, ack: u32) -> Self {
         let (wnd, up, options, text) = (u16::MAX, 0, Vec::new(), Vec::new());
-        Self { seq, ack, ctl, wnd, up, options, text }
+        Self { seq, ack, ctl, wnd, up, ce: false, options, text }
     }
 
     pub fn text(mut self, len: u32) -> Self {
@@ -69,6 +70,11 @@ impl Seg {
     pub fn urg(mut self, up: u16) -> Self {
         self.ctl |= Control::URG;
         self.up = up;
+        self
+    }
+
+    pub fn ce(mut self) -> Self {
+        self.ce = true;
         self
     }
 
@@ -102,6 +108,7 @@ impl Seg {
             ctl: self.ctl,
             wnd: self.wnd,
             up: self.up,
+            ce: self.ce,
             stamps: TcpOptions::timestamps(&self.options),
             options: &self.options,
             text: &self.text,
@@ -148,6 +155,8 @@ pub fn ra(seq: u32, ack: u32) -> Seg {
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub out: Outgoing,
+    /// It was marked on the way.
+    pub ce: bool,
     pub options: TcpOptions,
     pub octets: Vec<u8>,
     pub text: Vec<u8>,
@@ -156,7 +165,7 @@ pub struct Sent {
 impl Sent {
     pub fn new(out: Outgoing, sack: SackBlocks, text: Vec<u8>) -> Self {
         let options = out.options(sack);
-        Self { out, options, octets: octets_of(&options), text }
+        Self { out, ce: false, options, octets: octets_of(&options), text }
     }
 
     /// One that has neither SACK blocks nor text.
@@ -172,6 +181,8 @@ impl Sent {
             (Control::RST, 'R'),
             (Control::PSH, 'P'),
             (Control::ACK, 'A'),
+            (Control::ECE, 'E'),
+            (Control::CWR, 'W'),
         ];
         let ctl: String =
             names.iter().filter(|(bit, _)| self.out.ctl.intersects(*bit)).map(|&(_, name)| name).collect();
@@ -190,6 +201,6 @@ impl Sent {
 
     pub fn segment(&self) -> Segment<'_> {
         let Outgoing { seq, ack, ctl, wnd, stamps, .. } = self.out;
-        Segment { seq, ack, ctl, wnd, up: 0, stamps, options: &self.octets, text: &self.text }
+        Segment { seq, ack, ctl, wnd, up: 0, ce: self.ce, stamps, options: &self.octets, text: &self.text }
     }
 }

@@ -128,10 +128,10 @@ fn number() -> impl Strategy<Value = u32> {
 fn seg() -> impl Strategy<Value = Seg> {
     let ctl = prop_oneof![3 => Just(16u8), 1 => Just(17u8), 2 => any::<u8>()];
     let wnd = prop_oneof![Just(0u16), Just(1u16), 0u16..3_000, any::<u16>()];
-    (number(), number(), ctl, wnd, 0u32..1_500, any::<u16>(), any::<Option<u32>>()).prop_map(
-        |(seq, ack, ctl, wnd, len, up, stamp)| {
-            let seg =
-                Seg { ctl: Control::from_bits(ctl), up, ..a(seq, ack).wnd(wnd) }.text(len / 30 * (len % 30));
+    (number(), number(), ctl, wnd, 0u32..1_500, any::<u16>(), any::<(bool, Option<u32>)>()).prop_map(
+        |(seq, ack, ctl, wnd, len, up, (ce, stamp))| {
+            let seg = Seg { ctl: Control::from_bits(ctl), up, ce, ..a(seq, ack).wnd(wnd) }
+                .text(len / 30 * (len % 30));
             stamp.map_or(seg.clone(), |val| seg.stamp(val))
         },
     )
@@ -150,16 +150,18 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// A link that does something to each segment with these chances, in parts per million.
-fn bad_link(seed: u64, chances: [u32; 3]) -> impl FnMut(usize, u32, &super::segments::Sent) -> Fate {
+fn bad_link(seed: u64, chances: [u32; 4]) -> impl FnMut(usize, u32, &super::segments::Sent) -> Fate {
     let mut rng = Rng::new(seed);
     move |_, _, _| {
-        let [lose, twice, late] = chances;
+        let [lose, twice, late, mark] = chances;
         if rng.chance(lose) {
             Fate::Lose
         } else if rng.chance(twice) {
             Fate::Twice
         } else if rng.chance(late) {
             Fate::Late(Duration::from_micros(u64::from(rng.below(30_000))))
+        } else if rng.chance(mark) {
+            Fate::Mark
         } else {
             Fate::Deliver
         }
@@ -170,9 +172,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
     #[test]
     fn nothing_a_peer_sends_breaks_an_invariant(
-        state in prop::sample::select(&State::ALL[..]), ops in prop::collection::vec(op(), 1..40),
+        state in prop::sample::select(&State::ALL[..]), ops in prop::collection::vec(op(), 1..40), ecn: bool,
     ) {
         let mut host = Host::in_state(state);
+        if ecn {
+            host.use_ecn();
+        }
         host.appetite = 0;
         for op in ops {
             if host.tcb.closed().is_some() {
@@ -203,13 +208,13 @@ proptest! {
     #[test]
     fn octets_arrive_once_and_in_order_and_every_close_ends(
         seed in any::<u64>(),
-        chances in [0u32..200_000, 0u32..100_000, 0u32..300_000],
+        chances in [0u32..200_000, 0u32..100_000, 0u32..300_000, 0u32..200_000],
         lens in [0usize..40_000, 0usize..40_000],
         buffers in [300u32..70_000, 300u32..70_000],
         finish in 0usize..3,
-        flags in any::<[bool; 3]>(),
+        flags in any::<[bool; 4]>(),
     ) {
-        let [plain, both_open, nagle] = flags;
+        let [plain, both_open, nagle, ecn] = flags;
         let adjust = |config: &mut crate::tcp::TcpConfig, options: &mut crate::tcp::FlowOptions| {
             if !plain {
                 *config = crate::tcp::TcpConfig::default();
@@ -220,6 +225,7 @@ proptest! {
             options.recv_buffer = buffers[0];
             options.send_buffer = buffers[1];
             options.nagle = nagle;
+            options.ecn = ecn;
         };
         let mut pair = if both_open { Pair::simultaneous(adjust) } else { Pair::new(adjust) };
         pair.ends[0].script = script(lens[0], 7);
@@ -227,6 +233,7 @@ proptest! {
         pair.ends[1].finish = [Finish::WhenSent, Finish::AfterFin, Finish::CloseAfterFin][finish];
         pair.on_link(bad_link(seed, chances));
         pair.run(60_000);
+        pair.check_ecn();
         for (this, that) in [(0, 1), (1, 0)] {
             let (sender, reader) = (&pair.ends[this], &pair.ends[that]);
             prop_assert!(reader.host.read == sender.script, "{this} to {that}");
