@@ -53,6 +53,12 @@ named_indices! {
         TailLossProbes => "tail_loss_probes",
         /// Repairs of losses that turned out to be none.
         SpuriousRecoveries => "spurious_recoveries",
+        /// Segments made smaller because full ones went unanswered.
+        PathBlackHoles => "path_black_holes",
+        /// Larger segments tried on a path that carried smaller ones only.
+        PathProbes => "path_probes",
+        /// Those that did not arrive.
+        PathProbesLost => "path_probes_lost",
         /// D-SACKs received.
         DuplicatesReported => "duplicates_reported",
         /// Duplicate acknowledgments received.

@@ -28,6 +28,8 @@ pub struct LinkConfig {
     pub rate_bps: u64,
     /// How much may wait to be sent. What comes when that is full is lost.
     pub queue: QueueLimit,
+    /// Larger packets than so many octets, from the IP header on, are lost without a word; 0: none is too large.
+    pub mtu: u16,
     /// Which packets of an ECN-capable transport get the mark "congestion experienced" (RFC 3168 §5).
     pub mark: Mark,
     /// Every frame is that late, microseconds.
@@ -59,6 +61,7 @@ impl LinkConfig {
     pub const PERFECT: Self = Self {
         rate_bps: 0,
         queue: QueueLimit::Packets(1_000),
+        mtu: 0,
         mark: Mark::Never,
         delay_us: 0,
         jitter_us: 0,
@@ -136,7 +139,7 @@ impl Bursts {
     }
 }
 
-/// What became of all frames: offered, duplicated and replayed ones were passed on or lost for one of three reasons.
+/// What became of all frames: offered, duplicated and replayed ones were passed on or lost for one of four reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkStats {
     /// Given to the link.
@@ -147,6 +150,8 @@ pub struct LinkStats {
     pub replayed: u64,
     /// On their way, or arrived.
     pub passed: u64,
+    /// Lost because the link carries smaller ones only.
+    pub too_large: u64,
     /// Lost because the queue was full.
     pub queue_full: u64,
     /// Lost on the wire, each for itself.
@@ -169,7 +174,7 @@ impl LinkStats {
 
     /// Frames lost, for whatever reason.
     pub const fn dropped(&self) -> u64 {
-        self.queue_full + self.lost + self.lost_in_bursts
+        self.too_large + self.queue_full + self.lost + self.lost_in_bursts
     }
 }
 
@@ -226,6 +231,10 @@ impl Link {
         mut put: impl FnMut(Instant, Vec<u8>),
     ) {
         self.stats.offered += 1;
+        if self.config.mtu > 0 && packet_len(&frame) > usize::from(self.config.mtu) {
+            self.stats.too_large += 1;
+            return;
+        }
         if rng.chance(self.config.duplicate) {
             self.stats.duplicated += 1;
             self.carry(now, frame.clone(), rng, &mut put);
@@ -327,6 +336,11 @@ fn ip_packet(frame: &[u8]) -> Option<(usize, u16)> {
     let view = EthernetView::parse(frame).ok()?;
     let is_ip = matches!(view.ether_type, ETHER_TYPE_IPV4 | ETHER_TYPE_IPV6);
     is_ip.then(|| (frame.len() - view.payload.len(), view.ether_type))
+}
+
+/// Octets behind the link header, of whatever kind.
+fn packet_len(frame: &[u8]) -> usize {
+    EthernetView::parse(frame).map_or(0, |view| view.payload.len())
 }
 
 /// Sets "congestion experienced" where the transport is ECN-capable; says whether that was new.

@@ -82,6 +82,7 @@ impl Tcb {
             self.congestion.on_idle(u32::from(self.snd.mss), None);
         }
         self.timeouts = 0;
+        self.mss_most = self.snd.mss;
         self.snd.una = seg.ack;
         self.snd.cursor = seg.ack;
         // RFC 7323 §2.2: the window of a SYN is not scaled, that of an ACK is.
@@ -126,7 +127,7 @@ impl Tcb {
         if self.snd.flight() == 0 {
             self.cancel(Timer::Retransmit);
         } else {
-            self.start_retransmit_timer(env);
+            self.restart_retransmit_timer(seg, env);
         }
         let recovering = (self.flags.any(Flags::ATTACHED) || seg.has_more_options())
             && self.progress_in_recovery(seg, (acked, freed), env);
@@ -154,6 +155,9 @@ impl Tcb {
         } else {
             self.repair_by_counting(seg.ack, acked, env.shared)
         };
+        if self.snd.mss < self.mss_most {
+            self.search_path(env);
+        }
         self.detach_idle(env.shared);
         recovering
     }

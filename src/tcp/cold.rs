@@ -88,7 +88,7 @@ pub struct TcbCold {
     pub(super) offered: u32,
 }
 
-const _: () = assert!(size_of::<TcbCold>() <= 280);
+const _: () = assert!(size_of::<TcbCold>() <= 296);
 
 impl Slot for TcbCold {
     fn set_next_free(&mut self, next: u32) {

@@ -64,6 +64,8 @@ impl Tcb {
             self.give_up(env);
             return None;
         }
+        self.shrink_in_black_hole(env);
+        self.give_up_path_probe(env);
         let first = self.timeouts == 0;
         let before = self.window_and_memory(env.shared);
         let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));

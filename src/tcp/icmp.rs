@@ -32,7 +32,7 @@ pub enum IcmpMeaning {
 
 impl Tcb {
     /// Path MTU discovery never goes below this: less would only serve an attacker (RFC 5927 §7.2).
-    const MSS_MIN: u16 = 512;
+    pub(super) const MSS_MIN: u16 = 512;
 
     /// An ICMP error quotes a segment of ours that began at `seq`.
     ///
@@ -62,27 +62,12 @@ impl Tcb {
                 }
                 Some(Report::SoftError { icmp_type, code })
             }
+            // A SYN fits every path, and SMSS begins anew with its answer.
+            IcmpMeaning::TooBig { .. } if self.state == State::SynSent => None,
             IcmpMeaning::TooBig { mss } => {
-                self.shrink_segments(mss, env);
+                self.on_too_big(mss, seq, env);
                 None
             }
         })
-    }
-
-    fn shrink_segments(&mut self, mss: u16, env: &mut Env<'_>) {
-        if self.state == State::SynSent {
-            // A SYN fits every path, and SMSS begins anew with its answer.
-            return;
-        }
-        let options = if self.flags.any(Flags::STAMPS) { 12 } else { 0 };
-        let mss = mss.max(Self::MSS_MIN) - options;
-        if mss < self.snd.mss {
-            self.snd.mss = mss;
-            // RFC 1191 §6.4: what was too big is sent again at once, and it was not congestion.
-            self.flags.clear(Flags::TIMED);
-            if !self.resend_all(env) {
-                self.snd.cursor = self.snd.una;
-            }
-        }
     }
 }

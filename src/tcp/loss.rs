@@ -1,16 +1,17 @@
-//! Repair where SACK was agreed: scoreboard, RACK, tail loss probes and PRR put together (RFC 6675, 8985, 6937), and
-//! taking back what was not needed (RFC 4015).
+//! Repair where SACK was agreed: scoreboard, RACK, tail loss probes and PRR put together (RFC 6675, 8985, 6937).
 #![forbid(unsafe_code)]
 
 use super::arrives::stamp_before;
 use super::cold::Shared;
 use super::congestion::{Congestion, Memory};
 use super::flags::Flags;
+use super::path::Search;
 use super::probe::Probe;
 use super::prr::Prr;
 use super::rack::{Path, Rack};
 use super::scoreboard::{Run, Scoreboard, SentPool};
 use super::segment::{Outgoing, Segment};
+use super::spurious::{Delivered, Doubt, Undo};
 use super::tcb::{Env, Fin, Tcb};
 use crate::base::{Counter, Micros32, Seq};
 use crate::wire::{SackBlocks, TcpOptions};
@@ -27,48 +28,25 @@ pub enum Phase {
     AfterTimeout,
 }
 
-/// What to go back to when a repair turns out not to have been needed.
-#[derive(Clone, Copy, Debug)]
-struct Undo {
-    congestion: (Congestion, Memory),
-    /// SND.UNA when the repair began.
-    una: Seq,
-    /// Segments sent again that no D-SACK has reported as duplicates.
-    again: u16,
-    /// TSval of the first of them.
-    stamp: Option<u32>,
-    /// Nothing in flight had been sent again before, so that an older echo means a first copy.
-    by_stamp: bool,
-}
-
-impl Undo {
-    /// A repair begins at SND.UNA = `una`, where the window and its memory were `congestion`.
-    fn new(congestion: (Congestion, Memory), una: Seq, board: &Scoreboard, pool: &SentPool) -> Self {
-        let by_stamp = !board.in_flight(pool, una).any(|run| run.again);
-        Self { congestion, una, again: 0, stamp: None, by_stamp }
-    }
-
-    /// With which stamp an echo has to be compared.
-    fn stamp(&self) -> Option<u32> {
-        self.stamp.filter(|_| self.by_stamp)
-    }
-}
-
 /// What one connection remembers of losses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loss {
     pub(super) board: Scoreboard,
-    rack: Rack,
+    pub(super) rack: Rack,
     prr: Prr,
     /// SND.NXT when the repair began (RFC 6675 RecoveryPoint); meaningful unless `Open`.
-    recover: Seq,
+    pub(super) recover: Seq,
     pub(super) phase: Phase,
     /// Segments that brought news in SACK blocks since SND.UNA moved.
     sackers: u8,
     /// Octets ever found lost, modulo 2^32.
     pub(super) total: u32,
     pub(super) probe: Option<Probe>,
-    undo: Option<Undo>,
+    pub(super) undo: Option<Undo>,
+    /// Whether a timeout was one.
+    pub(super) doubt: Doubt,
+    /// For larger segments.
+    pub(super) search: Search,
 }
 
 impl Loss {
@@ -192,6 +170,7 @@ impl Tcb {
         let report = self.report(seg);
         let news = report.duplicate.is_some() || !report.blocks.as_slice().is_empty();
         if !(self.flags.any(Flags::BOARD) || (news && self.start_board(env))) {
+            self.note_probe_passed(env.shared);
             // A D-SACK may come when all is acknowledged.
             self.hear_duplicate(&report, env);
             self.judge_probe(seg, before, &report, env);
@@ -203,8 +182,9 @@ impl Tcb {
         self.hear_duplicate(&report, env);
         self.judge_probe(seg, before, &report, env);
         self.undo_if_early(seg, before, env);
+        self.undo_timeout_if_spurious(before.before(self.snd.una), delivered, env);
         self.end_if_recovered(env);
-        let waits = self.find_losses(delivered, before, env);
+        let waits = self.find_losses(delivered.octets, before, env);
         self.await_reordering(waits, env);
         self.close_plain_board(env.shared);
         // The segment that ends a recovery was sent in it, too.
@@ -240,17 +220,26 @@ impl Tcb {
         report
     }
 
-    /// Tells the scoreboard and RACK what has arrived; returns how many octets that are.
-    fn mark_delivered(&mut self, seg: &Segment<'_>, before: Seq, report: &Report, env: &mut Env<'_>) -> u32 {
+    /// Tells the scoreboard and RACK what has arrived.
+    fn mark_delivered(
+        &mut self,
+        seg: &Segment<'_>,
+        before: Seq,
+        report: &Report,
+        env: &mut Env<'_>,
+    ) -> Delivered {
         let (una, path) = (self.snd.una, self.path(env));
         let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
-        let Some((loss, pool)) = self.loss(env.shared) else { return 0 };
-        let Loss { board, rack, undo, sackers, .. } = loss;
+        let mut delivered = Delivered::default();
+        let Some((loss, pool)) = self.loss(env.shared) else { return delivered };
+        let Loss { board, rack, undo, sackers, search, recover, .. } = loss;
         let first_again = undo.and_then(|undo| undo.stamp());
         let genuine = echo.zip(first_again).is_none_or(|(echo, first)| !stamp_before(echo, first));
-        let mut delivered = 0;
         let mut visit = |run: Run| {
-            delivered += run.len();
+            delivered.octets += run.len();
+            delivered.original |= !run.again && run.start.before(*recover);
+            delivered.beyond |= recover.before(run.end);
+            search.delivered(&run);
             rack.delivered(&run, genuine, &path);
         };
         if before.before(una) {
@@ -270,57 +259,6 @@ impl Tcb {
 
     fn path(&self, env: &Env<'_>) -> Path {
         Path { srtt_us: self.rtt.srtt_us(), now: Micros32::floor(env.now) }
-    }
-
-    /// A D-SACK: one segment less was sent again for good reason. When none is left the whole repair had none
-    /// (RFC 3708).
-    fn hear_duplicate(&mut self, report: &Report, env: &mut Env<'_>) {
-        let Some((left, _)) = report.duplicate else { return };
-        env.counters.add(Counter::DuplicatesReported);
-        let nxt = self.snd.nxt;
-        let Some((loss, _)) = self.loss(env.shared) else { return };
-        loss.rack.duplicate_reported(nxt);
-        let Some(undo) = &mut loss.undo else { return };
-        if undo.una.at_or_before(left) && left.before(loss.recover) && undo.again > 0 {
-            undo.again -= 1;
-            if undo.again == 0 {
-                self.undo(env);
-            }
-        }
-    }
-
-    /// RFC 4015 §3: the first acknowledgment of what was sent again echoes a stamp from before that, so the first
-    /// copy had arrived.
-    fn undo_if_early(&mut self, seg: &Segment<'_>, before: Seq, env: &mut Env<'_>) {
-        let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
-        let una = self.snd.una;
-        let Some((loss, _)) = self.loss(env.shared) else { return };
-        let again = loss.undo.filter(|_| loss.phase != Phase::Open).and_then(|undo| undo.stamp());
-        if before.before(una) && echo.zip(again).is_some_and(|(echo, again)| stamp_before(echo, again)) {
-            self.undo(env);
-        }
-    }
-
-    /// The repair was not needed: everything as if it had not begun.
-    fn undo(&mut self, env: &mut Env<'_>) {
-        let Some((loss, pool)) = self.loss(env.shared) else { return };
-        let Some(undo) = loss.undo.take() else { return };
-        if loss.phase != Phase::AfterTimeout {
-            // RFC 8985 §6.2 step 3 cannot see it: by the time it arrives it has been sent again.
-            loss.rack.overtaken();
-        }
-        loss.phase = Phase::Open;
-        loss.board.find_again(pool);
-        let (congestion, memory) = undo.congestion;
-        if self.congestion.cwnd() < congestion.cwnd() {
-            self.congestion = congestion;
-            self.cold_mut(env.shared).expect("it has losses").congestion = memory;
-        }
-        self.undo_in_model(env.shared);
-        self.reduction_undone();
-        self.timeouts = 0;
-        self.flags.clear(Flags::REPAIR);
-        env.counters.add(Counter::SpuriousRecoveries);
     }
 
     /// RFC 6675 §5.1: what was in flight when the repair began is acknowledged.
@@ -343,8 +281,11 @@ impl Tcb {
         let sure = loss.is_sure(mss);
         let waits = loss.rack.detect(&mut loss.board, pool, una, sure, &path);
         let (lost, pipe) = (loss.board.lost(), loss.pipe(flight));
-        loss.total = loss.total.wrapping_add(lost - known);
-        if loss.phase == Phase::Open && lost > 0 {
+        let of_probe = lost > 0 && loss.search.is_all_that_is_lost(&loss.board, pool, una);
+        loss.total = loss.total.wrapping_add(if of_probe { 0 } else { lost - known });
+        if loss.phase == Phase::Open && of_probe {
+            env.counters.add_n(Counter::PathProbesLost, loss.search.note_lost().into());
+        } else if loss.phase == Phase::Open && lost > 0 {
             (loss.phase, loss.recover) = (Phase::Recovery, nxt);
             // Where time ran out what had been delivered was at least a segment.
             let delivered = delivered.max(loss.board.sacked().min(mss));
@@ -423,10 +364,14 @@ impl Tcb {
         if !self.flags.any(Flags::SACK) || !self.start_board(env) {
             return false;
         }
-        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        let (una, nxt, has_stamps) = (self.snd.una, self.snd.nxt, self.flags.any(Flags::STAMPS));
         let Some((loss, pool)) = self.loss(env.shared) else { return false };
+        loss.doubt = Doubt::None;
         if loss.phase == Phase::Open {
             loss.undo = Some(Undo::new(saved, una, &loss.board, pool));
+            if !has_stamps {
+                loss.doubt = Doubt::Asked;
+            }
         }
         let (reneged, known) = (loss.board.is_reneged(pool), loss.board.lost());
         loss.board.lose_all(pool, una, reneged);
@@ -460,7 +405,7 @@ impl Tcb {
         let (flight, cwnd) = (self.snd.flight(), self.congestion.cwnd());
         let paced = self.flags.any(Flags::MODEL);
         let (loss, pool) = self.loss(env.shared)?;
-        let run = loss.board.first_lost(pool, una)?;
+        let run = loss.board.first_lost(pool, una).filter(|_| loss.doubt != Doubt::Sent)?;
         let (pipe, len) = (loss.pipe(flight), run.len().min(mss));
         if pipe > 0 && pipe + len > loss.window(cwnd, paced) {
             return None;

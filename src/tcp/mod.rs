@@ -8,7 +8,8 @@
 //! | §3.5 passive open | `half_open` |
 //! | §3.6, §3.10.7.4 TIME-WAIT (RFC 6191) | `time_wait` |
 //! | §3.8.1 retransmission (RFC 6298) | `rtt`, `expire` |
-//! | losses with SACK (RFC 6675, 8985, 6937), without (RFC 6582) | `loss`, `probe`, `scoreboard`, `rack`, `prr`; `recovery` |
+//! | losses with SACK (RFC 6675, 8985, 6937, 5682), without (RFC 6582) | `loss`, `probe`, `scoreboard`, `rack`, `prr`, `spurious`; `recovery` |
+//! | §3.7.2 path MTU discovery (RFC 1191, 8201, 4821) | `icmp`, `path` |
 //! | §3.8.2 congestion control (RFC 5681), ECN (RFC 3168) | `congestion`, `growth`; `ecn` |
 //! | §3.8.6 window, Nagle, probes | `output`, `expire` |
 //! | §3.9.2.2 ICMP | `icmp` |
@@ -38,6 +39,7 @@ mod loss;
 mod options;
 mod output;
 mod pacing;
+mod path;
 mod predicted;
 mod probe;
 mod prr;
@@ -50,6 +52,7 @@ mod scoreboard;
 mod segment;
 mod send_buf;
 mod settings;
+mod spurious;
 mod state;
 mod tcb;
 #[cfg(test)]

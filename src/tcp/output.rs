@@ -6,7 +6,7 @@ use super::congestion::initial_window;
 use super::flags::Flags;
 use super::isn::timestamp_clock;
 use super::recv_buf::RecvPools;
-use super::segment::{MoreOptions, Outgoing};
+use super::segment::{MoreOptions, Outgoing, Segment};
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
 use super::{State, TcpConfig};
@@ -126,7 +126,7 @@ impl Tcb {
         let active = self.state == State::SynSent;
         let scaling = config.window_scale && (active || self.rcv.shift > 0 || self.snd.shift > 0);
         MoreOptions::Syn {
-            mss: self.mss_ours,
+            mss: self.mss_most,
             window_scale: scaling.then_some(self.rcv.shift),
             sack_permitted: self.flags.any(Flags::SACK),
         }
@@ -138,8 +138,9 @@ impl Tcb {
         if self.flags.any(Flags::TAIL_PROBE) {
             return self.poll_tail_probe(env);
         }
-        if self.flags.any(Flags::BOARD) {
-            return self.poll_lost(env);
+        if self.flags.any(Flags::SACK) {
+            let new = self.poll_path_probe(env).or_else(|| self.poll_forward(env));
+            return new.or_else(|| self.poll_lost(env));
         }
         self.flags.clear(Flags::REPAIR);
         let sent = self.snd.nxt.since(self.snd.una);
@@ -151,7 +152,7 @@ impl Tcb {
     /// New text, or text again after a timeout, as far as window, congestion window, Nagle and silly-window
     /// avoidance let it (RFC 9293 §3.8.6.2.1).
     #[inline(always)]
-    fn poll_text(&mut self, force: bool, env: &mut Env<'_>) -> Option<Outgoing> {
+    pub(super) fn poll_text(&mut self, force: bool, env: &mut Env<'_>) -> Option<Outgoing> {
         if !self.state.is_synchronized() || (self.send_buf.is_empty() && self.snd.fin == Fin::None) {
             return None;
         }
@@ -410,6 +411,26 @@ impl Tcb {
             && let Some(us) = self.probe_timeout(env)
         {
             self.hasten_retransmit_timer(us, env.now, Flags::PROBING);
+        }
+    }
+
+    /// The same for an acknowledgment that leaves something in flight. Where that is the last segment of all, which no
+    /// probe asks for, RTO counts from when it was sent (RFC 7765 §4).
+    #[inline(always)]
+    pub(super) fn restart_retransmit_timer(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
+        self.start_retransmit_timer(env);
+        // Of a window that closes now the timer becomes the probe's (RFC 9293 SHLD-29).
+        if self.snd.flight() <= u32::from(self.snd.mss) && seg.wnd > 0 {
+            self.count_from_last_segment(env);
+        }
+    }
+
+    #[inline(never)]
+    fn count_from_last_segment(&mut self, env: &Env<'_>) {
+        if self.send_buf.len() <= self.snd.flight() {
+            let waited_us = self.sent_at.elapsed(env.now).saturating_mul(1_000);
+            let left_us = self.rtt.rto_us().saturating_sub(waited_us).max(1);
+            self.hasten_retransmit_timer(left_us, env.now, Flags::default());
         }
     }
 

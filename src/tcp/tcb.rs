@@ -182,7 +182,8 @@ pub struct Tcb {
     pub(super) sent_at: Millis32,
     pub(super) slow_timers: SlowTimers,
     pub(super) retransmits: u16,
-    pub(super) mss_ours: u16,
+    /// What we announce as MSS; once open, SMSS as the handshake has left it, which a path may make smaller.
+    pub(super) mss_most: u16,
     /// Consecutive timeouts of the segment at SND.UNA.
     pub(super) timeouts: u8,
     /// Window probes since the window closed.
@@ -267,7 +268,7 @@ impl Tcb {
             sent_at: now,
             slow_timers: SlowTimers::default(),
             retransmits: 0,
-            mss_ours: opening.mss,
+            mss_most: opening.mss,
             timeouts: 0,
             probes: 0,
             keep_probes: 0,
@@ -282,7 +283,7 @@ impl Tcb {
         let mss_default = self.rcv.mss;
         self.rcv.nxt = irs + 1;
         self.rcv.acked = self.rcv.nxt;
-        self.rcv.mss = mss_default.min(self.mss_ours);
+        self.rcv.mss = mss_default.min(self.mss_most);
         // The SYN's own window is never scaled, so neither is the first one we offer.
         let settings = env.shared.settings.get(self.settings);
         self.rcv.edge = self.rcv.nxt + settings.recv_limit.min(u32::from(u16::MAX));
@@ -311,9 +312,8 @@ impl Tcb {
 
     /// RFC 9293 MUST-16: the smaller of what the peer takes and what the path carries, less our options.
     pub(super) fn set_mss(&mut self, peer: u16) {
-        let options = if self.flags.any(Flags::STAMPS) { 12 } else { 0 };
         // A peer that announces next to nothing must not make us send a header an octet.
-        self.snd.mss = peer.max(64).min(self.mss_ours).saturating_sub(options).max(1);
+        self.snd.mss = peer.max(64).min(self.mss_most).saturating_sub(self.options_len()).max(1);
     }
 
     /// Where a segment without text is believed: at SND.NXT, or at the window's right edge while a probe, or

@@ -39,6 +39,7 @@ impl Timer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SlowTimers {
     idle: Millis32,
+    /// While that timer is not set, and segments are smaller than they could be: when larger ones are to be tried.
     user: Millis32,
     app: Millis32,
 }
@@ -102,6 +103,18 @@ impl Tcb {
         };
         *at = start.plus(ms);
         self.flags.put(timer.flag(), !is_never(ms));
+    }
+
+    /// From `ms` milliseconds on larger segments may be tried, unless the user has set a limit until then.
+    pub(super) fn set_path_due(&mut self, ms: u32, now: impl Reading) {
+        if !self.is_set(Timer::User) {
+            self.slow_timers.user = Millis32::ceil(now).plus(ms);
+        }
+    }
+
+    /// Whether they may be tried now.
+    pub(super) fn is_path_due(&self, now: impl Reading) -> bool {
+        !self.is_set(Timer::User) && self.slow_timers.user.ahead(now) == 0
     }
 
     /// Takes a deadline back.

@@ -6,6 +6,7 @@ mod ecn;
 mod engine;
 mod many;
 mod network;
+mod path;
 mod recovery;
 mod reuse;
 mod robustness;

@@ -160,6 +160,7 @@ fn answer(listener: &UnixListener, shared: &Mutex<[Counts; 2]>) {
 struct Counts {
     offered: u64,
     duplicated: u64,
+    too_large: u64,
     queue_full: u64,
     lost: u64,
     lost_in_bursts: u64,
@@ -181,6 +182,7 @@ impl Counts {
         let &LinkStats {
             offered,
             duplicated,
+            too_large,
             queue_full,
             lost,
             lost_in_bursts,
@@ -192,6 +194,7 @@ impl Counts {
         Self {
             offered,
             duplicated,
+            too_large,
             queue_full,
             lost,
             lost_in_bursts,

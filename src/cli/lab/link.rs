@@ -29,6 +29,10 @@ pub struct LinkArgs {
     /// [default: 1000]
     #[arg(long, value_name = "N", value_parser = parse::queue, requires = "rate")]
     pub queue: Option<QueueLimit>,
+    /// Packets larger than so many octets are lost without a word, as where a router drops them and its ICMP messages
+    /// do not come through
+    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(576..))]
+    pub path_mtu: Option<u16>,
     /// The share of packets that are lost: 0.1%
     #[arg(long, value_name = "SHARE", value_parser = parse::share)]
     pub loss: Option<u32>,
@@ -66,6 +70,7 @@ impl LinkArgs {
         jitter: None,
         rate: None,
         queue: None,
+        path_mtu: None,
         loss: None,
         loss_burst: None,
         reorder: None,
@@ -87,6 +92,7 @@ impl LinkArgs {
         LinkConfig {
             rate_bps: self.rate.unwrap_or(0),
             queue: self.queue.unwrap_or(LinkConfig::PERFECT.queue),
+            mtu: self.path_mtu.unwrap_or(0),
             mark: self.ecn.unwrap_or(Mark::Never),
             delay_us: micros(self.delay.unwrap_or_default()),
             jitter_us: micros(self.jitter.unwrap_or_default()),
@@ -120,6 +126,7 @@ impl LinkArgs {
                 QueueLimit::Octets(octets) => format!("{octets}b"),
             }),
         );
+        add("path-mtu", word(self.path_mtu));
         add("loss", share(self.loss));
         add("loss-burst", word(self.loss_burst));
         add("reorder", share(self.reorder));
@@ -177,6 +184,7 @@ mod tests {
                 "--rate 1gbit --queue 64k",
                 LinkConfig { rate_bps: 1_000_000_000, queue: QueueLimit::Octets(65_536), ..none },
             ),
+            ("--path-mtu 1300", LinkConfig { mtu: 1_300, ..none }),
             ("--loss 0.1%", LinkConfig { loss: 1_000, ..none }),
             ("--loss 1% --loss-burst 4", LinkConfig { bursts: Some(Bursts::new(10_000, 4)), ..none }),
             ("--reorder 5%", LinkConfig { reorder: 50_000, reorder_us: 1_000, ..none }),
@@ -195,7 +203,7 @@ mod tests {
             "--seed 7",
             "--jitter 1500us --rate 10mbit --queue 64k --loss 0.0001% --loss-burst 3 --reorder 5% --reorder-by 2ms",
             "--duplicate 100% --corrupt 0.5% --ecn 1.25% --seed 18446744073709551615 --rate 1kbit --queue 4",
-            "--ecn 20 --delay 0ms",
+            "--ecn 20 --delay 0ms --path-mtu 576",
         ] {
             let args = parsed(&line.split(' ').collect::<Vec<_>>()).expect("good flags");
             assert!(!args.is_none());

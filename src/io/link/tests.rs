@@ -69,6 +69,25 @@ fn what_finds_no_room_in_the_queue_is_lost() {
 }
 
 #[test]
+fn what_is_larger_than_the_link_carries_vanishes() {
+    for (mtu, tag, len, passes, why) in [
+        (0, 0, 9_000, true, "no limit"),
+        (1_300, 0, 1_300, true, "the largest that it carries"),
+        (1_300, 0, 1_301, false, "an octet more"),
+        (1_300, 4, 1_300, true, "a VLAN tag is no part of the packet"),
+        (1_300, 4, 1_301, false, "nor makes it smaller"),
+    ] {
+        let mut link = Link::new(LinkConfig { mtu, ..CLEAN });
+        let mut frame = vec![0; 14 + tag + len];
+        let ether_type = if tag > 0 { [0x81, 0x00, 0, 7, 8, 0] } else { [8, 0, 0, 0, 0, 0] };
+        frame[12..18].copy_from_slice(&ether_type);
+        let mut arrived = 0;
+        link.offer(us(1), frame, &mut Rng::new(1), |_, _| arrived += 1);
+        assert_eq!((arrived, link.stats().too_large), (usize::from(passes), u64::from(!passes)), "{why}");
+    }
+}
+
+#[test]
 fn divisions_leave_nothing_behind() {
     // 10,007 frames of one octet at 3 bits a second less than 3 Mbit/s: none takes whole nanoseconds.
     let config = LinkConfig { rate_bps: 2_999_997, queue: QueueLimit::Packets(u32::MAX), ..CLEAN };
@@ -234,6 +253,7 @@ prop_compose! {
         mark in prop_oneof![
             Just(Mark::Never), (0..9u32).prop_map(Mark::Above), chance().prop_map(Mark::Share)
         ],
+        mtu in prop_oneof![3 => Just(0), 1 => 20..1_500u16],
         wire in (0..5_000u32, 0..5_000u32, 0..5_000u32, 0..50_000u32),
         bursts in prop::option::of((chance(), 1..10u32).prop_map(|(loss, len)| Bursts::new(loss, len))),
         chances in [chance(), chance(), chance(), chance(), chance()],
@@ -241,7 +261,7 @@ prop_compose! {
         let (delay_us, jitter_us, reorder_us, replay_us) = wire;
         let [loss, reorder, duplicate, corrupt, replay] = chances;
         LinkConfig {
-            rate_bps, queue, mark, delay_us, jitter_us, loss, bursts, reorder, reorder_us, duplicate, corrupt,
+            rate_bps, queue, mtu, mark, delay_us, jitter_us, loss, bursts, reorder, reorder_us, duplicate, corrupt,
             replay, replay_us,
         }
     }

@@ -103,7 +103,7 @@ fn the_smallest_mss_anyone_can_announce_still_leaves_room_for_text() {
         (536, 40, false, 40),
     ] {
         let mut host = Host::opening_with(|config, _| config.timestamps = stamps);
-        host.tcb.mss_ours = ours;
+        host.tcb.mss_most = ours;
         host.recv(if stamps { sa().mss(theirs).stamp(1) } else { sa().mss(theirs) });
         host.sent.clear();
         assert_eq!(host.info().mss, want, "{theirs} and {ours}");

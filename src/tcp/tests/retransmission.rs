@@ -25,12 +25,19 @@ fn in_flight(segments: u32) -> Host {
 #[test]
 fn a_timeout_sends_one_segment_and_doubles() {
     let mut host = in_flight(4);
-    for ms in [200, 400, 800, 1_600, 3_200] {
+    for (ms, sent) in [
+        (200, "A 1+1000 ack 1"),
+        (400, "A 1+1000 ack 1"),
+        // A path that carries no full segments would look the same.
+        (800, "A 1+512 ack 1"),
+        (1_600, "A 1+512 ack 1"),
+        (3_200, "A 1+512 ack 1"),
+    ] {
         assert_eq!(host.fire(), ms);
-        host.expect("A 1+1000 ack 1");
+        host.expect(sent);
         host.expect_nothing();
     }
-    assert_eq!(host.cwnd(), 1_000);
+    assert_eq!(host.cwnd(), 512);
     assert_eq!(host.info().ssthresh, 2_000);
 }
 

@@ -147,7 +147,7 @@ fn what_fills_a_gap_is_acknowledged_at_once() {
 #[test]
 fn small_segments_are_full_sized_where_our_own_mss_is_small() {
     let mut host = Host::opening_with(|_, _| {});
-    host.tcb.mss_ours = 200;
+    host.tcb.mss_most = 200;
     host.recv(sa());
     host.sent.clear();
     host.recv(pa(1, 1, 200));
