@@ -27,7 +27,7 @@ struct End {
 impl End {
     fn open(interface: &str, addr: Ipv4Addr, mode: XdpMode) -> Self {
         let nic = Nic::open(interface).unwrap();
-        let mut steering = Steering::load().unwrap();
+        let mut steering = Steering::load_for(&nic).unwrap();
         steering.add_endpoint(addr.into(), PORT).unwrap();
         let attached = steering.attach(&nic, mode).unwrap();
         let queue = Queue::open(&nic, QueueOptions::new(0, mode, attached)).unwrap();
@@ -35,10 +35,11 @@ impl End {
         Self { steering, queue }
     }
 
-    /// Sends up to 32 numbered frames from `next` on, while there are any before `end`.
+    /// Sends up to 20 numbered frames from `next` on, while there are any before `end`: one turn receives them, though each
+    /// take three descriptors.
     fn send(&mut self, next: &mut u32, end: u32, to: Ipv4Addr, payload: usize) {
         let (_, mut tx) = self.queue.turn();
-        for _ in 0..32.min(end - *next) {
+        for _ in 0..20.min(end - *next) {
             let Some(octets) = tx.reserve() else { break };
             let frame = frame(to, PORT, *next, payload);
             octets[..frame.len()].copy_from_slice(&frame);
@@ -82,6 +83,43 @@ fn auto_is_native_on_veth_and_carries_full_frames() {
 }
 
 #[test]
+fn jumbo_frames_cross_a_pair_in_several_parts() {
+    let (auto, native, generic) = (XdpMode::Auto, XdpMode::Native, XdpMode::Generic);
+    for (mtu, payload, parts, asked, obtained) in [
+        (9000, 9000 - 28, 3, auto, native),
+        (9216, 9216 - 28, 3, native, native),
+        (4000, 4000 - 28, 2, native, native),
+        (9000, 100, 1, native, native),
+        (9000, 9000 - 28, 3, generic, generic),
+    ] {
+        in_namespace(move || {
+            set_mtu(mtu);
+            exchange_in(asked, obtained, payload, parts);
+        });
+    }
+}
+
+/// A turn takes 64 descriptors, which end within a packet of three.
+#[test]
+fn a_jumbo_frame_may_come_in_two_turns() {
+    in_namespace(|| {
+        set_mtu(9000);
+        let mut a = End::open("rr-a", A, XdpMode::Native);
+        let mut b = End::open("rr-b", B, XdpMode::Native);
+        let mut next = 0;
+        for _ in 0..10 {
+            a.send(&mut next, u32::MAX, B, 8_000);
+        }
+        let (mut arrived, start) = (Vec::new(), Instant::now());
+        while arrived.len() < next as usize {
+            assert!(start.elapsed() < PATIENCE, "{} of {next} arrived", arrived.len());
+            arrived.extend(b.receive(B, 8_000));
+        }
+        assert!(arrived.iter().copied().eq(0..next), "in order, once each");
+    });
+}
+
+#[test]
 fn two_busy_workers_never_run_out_of_room_in_a_ring() {
     const COUNT: u32 = 300_000;
     in_namespace(|| {
@@ -119,6 +157,11 @@ fn two_busy_workers_never_run_out_of_room_in_a_ring() {
 
 /// Twenty thousand frames each way: every frame of both pools is used more than once.
 fn exchange(asked: XdpMode, obtained: XdpMode, payload: usize) {
+    exchange_in(asked, obtained, payload, 1);
+}
+
+/// The same with frames that take so many descriptors each.
+fn exchange_in(asked: XdpMode, obtained: XdpMode, payload: usize, parts: u64) {
     const COUNT: u32 = 20_000;
     let mut a = End::open("rr-a", A, asked);
     let mut b = End::open("rr-b", B, asked);
@@ -139,7 +182,8 @@ fn exchange(asked: XdpMode, obtained: XdpMode, payload: usize) {
     assert!(at_b.iter().copied().eq(0..COUNT), "in order, once each");
 
     let stats = a.queue.stats().unwrap();
-    assert_eq!((stats.tx_frames, stats.rx_frames), (u64::from(COUNT), u64::from(COUNT)));
+    let descriptors = u64::from(COUNT) * parts;
+    assert_eq!((stats.tx_frames, stats.rx_frames), (descriptors, descriptors));
     assert_eq!((stats.rx_dropped, stats.rx_ring_full, stats.invalid_descs), (0, 0, 0));
     let redirected = a.steering.verdict_counters().unwrap()[0];
     assert_eq!(redirected, ("steer_redirect", u64::from(COUNT)));
@@ -278,9 +322,9 @@ fn what_cannot_work_is_said_in_a_sentence() {
         assert!(zero_copy.contains("does not support zero-copy"), "{zero_copy}");
         let queue = open(2, XdpMode::Native);
         assert!(queue.contains("has 2 queues, so there is no queue 2"), "{queue}");
-        ip("link set rr-a mtu 9000");
+        ip("link set rr-a mtu 9217");
         let mtu = open(0, XdpMode::Native);
-        assert!(mtu.contains("is 9000 octets, and frames hold packets of 3498 at most"), "{mtu}");
+        assert!(mtu.contains("is 9217 octets, and packets have 9216 at most"), "{mtu}");
         ip("link set rr-b mtu 9000");
         let peer = attach(XdpMode::Native);
         assert!(peer.contains("the MTU of the peer of interface rr-a is too large"), "{peer}");
@@ -394,6 +438,11 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+fn set_mtu(mtu: u32) {
+    ip(&format!("link set rr-a mtu {mtu}"));
+    ip(&format!("link set rr-b mtu {mtu}"));
 }
 
 fn ip(arguments: &str) {

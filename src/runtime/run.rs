@@ -69,7 +69,7 @@ pub fn run<A: App + Send>(
     let source_ports = source_ports(config, &interface)?;
     let monitor = NeighbourMonitor::open(interface.index)?;
 
-    let mut steering = Steering::load()?;
+    let mut steering = Steering::load_for(&nic)?;
     let attached = steering.attach(&nic, config.mode)?;
     let queues = (0..u32::from(config.workers))
         .map(|queue| Queue::open(&nic, QueueOptions::new(queue, config.mode, attached)))

@@ -129,16 +129,16 @@ fn an_interface_that_is_down_and_one_with_too_large_packets_are_refused() {
     assert_refused(&net, &[Refusal { args, says: &["interface rr0 is down", "ip link set rr0 up"] }]);
     set_link(&net, End::Server, &["up"]);
     for end in End::ALL {
-        set_link(&net, end, &["mtu", "9000"]);
+        set_link(&net, end, &["mtu", "9300"]);
     }
-    let says = &["MTU of interface rr0 is 9000", "ip link set rr0 mtu 3498"];
+    let says = &["MTU of interface rr0 is 9300", "ip link set rr0 mtu 9216"];
     assert_refused(&net, &[Refusal { args, says }]);
     set_link(&net, End::Server, &["mtu", "1500"]);
     let args = &["serve", "--dev", "rr0", "--listen", LISTEN, "--mode", "native"];
-    let says = &["MTU of the peer of interface rr0 is too large", "3498", "generic mode"];
+    let says = &["MTU of the peer of interface rr0 is too large", "9216", "generic mode"];
     assert_refused(&net, &[Refusal { args, says }]);
     for end in End::ALL {
-        set_link(&net, end, &["mtu", "3498"]);
+        set_link(&net, end, &["mtu", "9216"]);
     }
     net.serve(End::Server, LISTEN, &["--app", "echo"]).stop();
 }

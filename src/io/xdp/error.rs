@@ -94,7 +94,7 @@ pub enum XdpError {
     },
     /// A frame of the largest packet does not fit a slot.
     #[error(
-        "the MTU of interface {interface} is {mtu} octets, and frames hold packets of {mtu_max} at \
+        "the MTU of interface {interface} is {mtu} octets, and packets have {mtu_max} at \
          most: lower it with `ip link set {interface} mtu {mtu_max}`"
     )]
     MtuTooLarge {

@@ -166,8 +166,8 @@ impl Queue {
         })?;
         let (umem, rings) = bind_patiently(nic, options, mode, frame_size)?;
         let (tx, rx, fill, completion) = rings;
-        let rx = RxSide::new(rx, fill, &umem.pool, umem.rx);
-        let tx = TxSide::new(tx, completion, umem.tx);
+        let rx = RxSide::new(rx, fill, &umem.pool, umem.rx, nic.mtu);
+        let tx = TxSide::new(tx, completion, umem.tx, nic.mtu);
         let mut queue = Self {
             rx,
             tx,
@@ -380,11 +380,12 @@ fn bind_patiently(
 
 fn bind(nic: &Nic, options: QueueOptions, mode: XdpMode, umem: &xsk_rs::Umem) -> io::Result<Rings> {
     let copy = if mode == XdpMode::ZeroCopy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
+    let several = if umem::is_jumbo(nic.mtu) { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
     let config = SocketConfig::builder()
         .rx_queue_size(umem::ring_size(umem::kernel_writes(options.rx_frames)))
         .tx_queue_size(umem::ring_size(umem::kernel_reads(umem::TX_FRAMES)))
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(copy | BindFlags::XDP_USE_NEED_WAKEUP)
+        .bind_flags(copy | several | BindFlags::XDP_USE_NEED_WAKEUP)
         .build();
     let name: Interface = nic.name.parse().map_err(io::Error::other)?;
     // SAFETY: the UMEM is shared with no other socket.

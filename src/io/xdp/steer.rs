@@ -14,7 +14,7 @@ use std::vec::Vec;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, PrintLevel};
 
-use super::{Nic, XdpError, XdpMode};
+use super::{Nic, XdpError, XdpMode, umem};
 
 #[allow(
     missing_docs,
@@ -90,10 +90,25 @@ impl Steering {
     ///
     /// [`XdpError::KernelTooOld`], [`XdpError::NotPermitted`], [`XdpError::ProgramRefused`].
     pub fn load() -> Result<Self, XdpError> {
+        Self::load_with(0)
+    }
+
+    /// The same for packets as large as those of `nic`, which may take several frames (Linux 6.6).
+    ///
+    /// # Errors
+    ///
+    /// As [`Steering::load`].
+    pub fn load_for(nic: &Nic) -> Result<Self, XdpError> {
+        // The headers that it looks at are in the first.
+        Self::load_with(if umem::is_jumbo(nic.mtu) { libbpf_sys::BPF_F_XDP_HAS_FRAGS } else { 0 })
+    }
+
+    fn load_with(flags: u32) -> Result<Self, XdpError> {
         check_kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())?;
         collect_log();
         let mut object = MaybeUninit::uninit();
-        let open = skel::SteerSkelBuilder::default().open(&mut object).map_err(refused)?;
+        let mut open = skel::SteerSkelBuilder::default().open(&mut object).map_err(refused)?;
+        open.progs.steer.set_flags(flags);
         let loaded = open.load().map_err(refused)?;
         // The descriptors keep program and maps alive; the rest of the object is not needed.
         let maps = &loaded.maps;

@@ -31,9 +31,28 @@ pub(super) const fn kernel_writes(frames: u32) -> u32 {
 /// Largest MTU with frames of 2048 octets: 256 are headroom, 14 the Ethernet header, 4 a VLAN tag, which a
 /// passive flow takes over from its peer.
 const MTU_MAX_SMALL: u32 = 1774;
-/// Largest MTU there is, with frames of 4096 octets: measured, the kernel keeps some for itself. Native
-/// XDP ends at 3506 anyway, where a packet would need several descriptors.
-pub(super) const MTU_MAX: u32 = 3498;
+/// Largest MTU with a frame of 4096 octets for each packet: measured, the kernel keeps some for itself. Native
+/// XDP of one buffer ends at 3506 anyway.
+const MTU_MAX_SINGLE: u32 = 3498;
+/// Largest MTU there is, that of jumbo frames: three frames of 4096 octets for each packet.
+pub(super) const MTU_MAX: u32 = 9216;
+/// Octets of a packet in a frame of 4096: the kernel leaves headroom in each.
+pub(super) const ROOM: u32 = 4096 - 256;
+
+/// Whether packets of `mtu` octets take several frames, for which the program and the socket must be asked.
+pub(super) const fn is_jumbo(mtu: u32) -> bool {
+    mtu > MTU_MAX_SINGLE
+}
+
+/// Octets of the longest frame of the link, with a VLAN tag.
+pub(super) const fn packet_len_max(mtu: u32) -> usize {
+    mtu as usize + 18
+}
+
+/// Frames that one packet takes at most.
+pub(super) const fn frames_a_packet(mtu: u32) -> usize {
+    if is_jumbo(mtu) { packet_len_max(mtu).div_ceil(ROOM as usize) } else { 1 }
+}
 
 /// Octets of a frame for packets of `mtu` octets, or `None` when no frame is large enough.
 pub(super) fn frame_size(mtu: u32, is_zero_copy: bool) -> Option<u32> {
@@ -128,10 +147,20 @@ mod tests {
             (1775, false, Some(4096), "the first that does not"),
             (1500, true, Some(4096), "drivers that split over the half"),
             (3498, false, Some(4096), "the last that fits"),
-            (3499, false, None, "the first that does not"),
-            (9000, true, None, "jumbo frames need several descriptors"),
+            (9000, true, Some(4096), "jumbo frames take several"),
+            (9217, false, None, "more than anybody calls jumbo"),
         ] {
             assert_eq!(frame_size(mtu, is_zero_copy), size, "{why}");
+        }
+        for (mtu, frames, why) in [
+            (1500, 1, "the usual case"),
+            (3498, 1, "the last that fits one"),
+            (3499, 1, "not more than one for its own sake, but asked for as if"),
+            (7662, 2, "the last that fits two, tagged"),
+            (7663, 3, "the first that does not"),
+            (9216, 3, "the largest of all"),
+        ] {
+            assert_eq!(frames_a_packet(mtu), frames, "{why}");
         }
     }
 }
