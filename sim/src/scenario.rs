@@ -258,6 +258,8 @@ fn draw_path(rng: &mut Rng, link: &mut LinkConfig) {
     link.bursts = (rng.below(2) == 0).then(|| Bursts::new(up_to(rng, 100_000), 1 + up_to(rng, 9)));
     link.reorder = some(rng, 100_000);
     link.reorder_us = any_size(rng, 20_000);
+    // A black hole for full segments, and never for the least that connections fall back to.
+    link.mtu = if rng.below(4) == 0 { 600 + u16::try_from(up_to(rng, 900)).expect("small") } else { 0 };
 }
 
 fn draw_machine(
