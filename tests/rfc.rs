@@ -9,14 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// RFCs listed by section: those that say what TCP does.
-const LISTED: [(u32, &str); 21] = [
+const LISTED: [(u32, &str); 24] = [
     (1122, "what RFC 9293 has left of it"),
     (1337, "TIME-WAIT assassination"),
     (2018, "selective acknowledgment"),
     (2883, "duplicate SACK"),
     (3168, "explicit congestion notification"),
     (3465, "appropriate byte counting"),
+    (4821, "path MTU by probing"),
     (5681, "congestion control"),
+    (5682, "F-RTO"),
     (5961, "blind attacks"),
     (6056, "port selection"),
     (6093, "urgent data"),
@@ -28,6 +30,7 @@ const LISTED: [(u32, &str); 21] = [
     (6691, "options and MSS"),
     (6937, "proportional rate reduction"),
     (7323, "window scale, timestamps, PAWS"),
+    (7765, "RTO restart"),
     (8985, "RACK-TLP"),
     (9406, "HyStart++"),
     (9438, "CUBIC"),

@@ -26,7 +26,7 @@ enum Step {
     Lost,
 }
 
-/// A search for the largest segment that arrives (RFC 4821 §7.2), while it goes on. Sizes are octets of text.
+/// A search for the largest segment that arrives (RFC 4821 §7.3), while it goes on. Sizes are octets of text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Search {
     /// The first octet of the probe on its way.
@@ -77,7 +77,7 @@ impl Search {
         }
     }
 
-    /// RFC 4821 §7.5: whether all that is lost is a probe, which is no sign of congestion.
+    /// RFC 4821 §7.6: whether all that is lost is a probe, which is no sign of congestion.
     pub fn is_all_that_is_lost(&self, board: &Scoreboard, pool: &SentPool, una: Seq) -> bool {
         let of_probe =
             |run: Run| self.start.at_or_before(run.start) && run.end.at_or_before(self.end()) && !run.again;

@@ -1,5 +1,5 @@
 //! Repairs that were not needed, found and taken back: by D-SACKs (RFC 3708), by timestamps (RFC 4015), or where
-//! those are missing by sending what is new first (F-RTO with SACK, RFC 5682 §3).
+//! those are missing by sending what is new first (F-RTO with SACK, RFC 5682 §3.1).
 #![forbid(unsafe_code)]
 
 use super::arrives::stamp_before;
