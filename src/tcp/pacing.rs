@@ -11,8 +11,10 @@ use crate::base::{Instant, Micros32, Reading, Seq};
 impl Tcb {
     /// Gives a connection that is open its model, if its algorithm needs one and one is left. It keeps it, and the
     /// record that names it, until it is over: a model is worth what it has seen.
+    ///
+    /// Without SACK nobody would tell it what arrives and what is lost.
     pub(super) fn start_model(&mut self, env: &mut Env<'_>) {
-        if !self.congestion.needs_model() {
+        if !self.congestion.needs_model() || !self.flags.any(Flags::SACK) {
             return;
         }
         let now = Micros32::floor(env.now);

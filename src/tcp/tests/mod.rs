@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arrives;
+mod bbr;
 mod close;
 mod cold;
 mod congestion;
