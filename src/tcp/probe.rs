@@ -88,6 +88,7 @@ impl Tcb {
         } else if probe.end.before(seg.ack) {
             loss.probe = None;
             if loss.phase == Phase::Open {
+                loss.total = loss.total.wrapping_add(mss);
                 self.reduce(flight, mss, env.shared);
             }
         }

@@ -17,10 +17,31 @@ fn bbr(sack: bool) -> Host {
     )
 }
 
+fn lost(host: &Host) -> u32 {
+    host.tcb.cold(&host.lent.shared).expect("it has a record").loss.total
+}
+
 #[test]
 fn only_who_hears_what_arrives_has_a_model() {
     for sack in [true, false] {
         let mut host = bbr(sack);
         assert_eq!(host.tcb.model(&mut host.lent.shared).is_some(), sack);
     }
+}
+
+/// RFC 8985 §7.4.2: a loss that only the probe repaired is a loss.
+#[test]
+fn the_model_hears_of_a_loss_that_a_probe_repaired() {
+    let mut host = bbr(true);
+    host.send(3_000);
+    host.wait_ms(20);
+    host.recv(a(1, 1_001));
+    while host.count(crate::base::Counter::TailLossProbes) == 0 {
+        host.fire();
+    }
+    host.send(1_000);
+    host.wait_ms(20);
+    assert_eq!(lost(&host), 0);
+    host.recv(a(1, 4_001));
+    assert_eq!(lost(&host), 1_000);
 }
