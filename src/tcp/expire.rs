@@ -71,9 +71,6 @@ impl Tcb {
         let (flight, mss) = (self.snd.flight(), u32::from(self.snd.mss));
         let memory = self.attach(env.shared).map(|cold| &mut cold.congestion);
         self.congestion.on_timeout(flight, mss, first, memory);
-        if let Some(model) = self.model(env.shared) {
-            model.timed_out();
-        }
         self.reduced_for_loss();
         self.back_off(env);
         self.flags.clear(Flags::REPAIR | Flags::TAIL_PROBE);
@@ -81,8 +78,12 @@ impl Tcb {
             let nxt = self.snd.nxt;
             if let Some(cold) = self.attach(env.shared) {
                 cold.recovery.on_timeout(nxt);
+                cold.loss.total = cold.loss.total.wrapping_add(flight);
             }
             self.snd.cursor = self.snd.una;
+        }
+        if self.flags.any(Flags::MODEL) {
+            self.tell_model_of_timeout(env);
         }
         // RFC 6298 (5.6); and the segment may have to wait for a frame, so not only when it leaves.
         self.start_retransmit_timer(env);

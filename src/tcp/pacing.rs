@@ -1,7 +1,7 @@
 //! Connections whose congestion control is a model of the path: what it is told of them, and the pace that it sets.
 #![forbid(unsafe_code)]
 
-use super::cold::Shared;
+use super::cold::{Shared, TcbCold};
 use super::congestion::{Heard, Left, Memory, Model};
 use super::flags::Flags;
 use super::loss::Phase;
@@ -101,20 +101,40 @@ impl Tcb {
     /// An acknowledgment was processed: the model hears what arrived, and what was lost.
     #[inline(never)]
     pub(super) fn tell_model(&mut self, env: &mut Env<'_>) {
-        let Some(cold) = self.cold(env.shared) else { return };
-        let una = self.snd.una;
-        let heard = Heard {
-            arrived: una.raw().wrapping_add(cold.loss.board.sacked()),
-            highest: cold.loss.highest().map_or(una, |highest| una.later(highest)),
-            lost: cold.loss.total,
-            in_flight: cold.loss.pipe(self.snd.flight()),
-            repairing: cold.loss.phase != Phase::Open || cold.recovery.is_active(),
-            mss: u32::from(self.snd.mss),
-            now: Micros32::floor(env.now),
-        };
+        let Some(heard) = self.news_for_model(env) else { return };
         if let Some(model) = self.model(env.shared) {
             model.heard(&mut self.congestion, &heard);
         }
+    }
+
+    /// The retransmission timer expired, and the losses are counted.
+    #[cold]
+    pub(super) fn tell_model_of_timeout(&mut self, env: &mut Env<'_>) {
+        let Some(heard) = self.news_for_model(env) else { return };
+        if let Some(model) = self.model(env.shared) {
+            model.timed_out(&heard);
+        }
+    }
+
+    fn news_for_model(&self, env: &Env<'_>) -> Option<Heard> {
+        let cold = self.cold(env.shared)?;
+        Some(Heard {
+            arrived: self.snd.una.raw().wrapping_add(cold.loss.board.sacked()),
+            highest: self.highest(cold),
+            lost: cold.loss.total,
+            in_flight: cold.loss.pipe(self.snd.flight()),
+            repairing: cold.loss.phase != Phase::Open,
+            mss: u32::from(self.snd.mss),
+            now: Micros32::floor(env.now),
+        })
+    }
+
+    /// One past the highest octet known to have arrived. What a scoreboard knew that is closed says nothing any more,
+    /// and 2^31 octets later it would seem to be ahead.
+    pub(super) fn highest(&self, cold: &TcbCold) -> Seq {
+        let una = self.snd.una;
+        let known = if self.flags.any(Flags::BOARD) { cold.loss.highest() } else { None };
+        known.map_or(una, |highest| una.later(highest))
     }
 
     /// The last repair had no reason.

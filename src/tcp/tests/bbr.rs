@@ -17,6 +17,11 @@ fn bbr(sack: bool) -> Host {
     )
 }
 
+fn blocks(host: &mut Host, ack: u32, block: (u32, u32)) {
+    use super::segments::ISS;
+    host.recv(a(1, ack).option(|options| options.sack.push(ISS + block.0, ISS + block.1)));
+}
+
 fn lost(host: &Host) -> u32 {
     host.tcb.cold(&host.lent.shared).expect("it has a record").loss.total
 }
@@ -27,6 +32,23 @@ fn only_who_hears_what_arrives_has_a_model() {
         let mut host = bbr(sack);
         assert_eq!(host.tcb.model(&mut host.lent.shared).is_some(), sack);
     }
+}
+
+/// Numbers that a closed scoreboard knew are ahead again when 2^31 octets more are acknowledged.
+#[test]
+fn what_arrived_long_ago_is_not_what_arrived_last() {
+    let mut host = bbr(true);
+    host.send(5_000);
+    host.wait_ms(20);
+    blocks(&mut host, 1, (1_001, 5_001));
+    host.wait_ms(20);
+    host.recv(a(1, 5_001));
+    let far = (1 << 31) + 10;
+    for number in [&mut host.tcb.snd.una, &mut host.tcb.snd.nxt, &mut host.tcb.snd.cursor] {
+        *number += far;
+    }
+    let cold = host.tcb.cold(&host.lent.shared).expect("it has a record");
+    assert_eq!(host.tcb.highest(cold), host.tcb.snd.una);
 }
 
 /// RFC 8985 §7.4.2: a loss that only the probe repaired is a loss.

@@ -45,6 +45,10 @@ impl Model {
     pub fn heard(&mut self, window: &mut Congestion, heard: &Heard) {
         let octets = news(heard.arrived, &mut self.arrived);
         let lost = news(heard.lost, &mut self.lost);
+        if octets == 0 && lost == 0 && self.in_flight == 0 {
+            // The peer sends, and not we: that says nothing of the path, and is no time to probe it.
+            return;
+        }
         let full = self.in_flight.saturating_add(heard.mss) > self.cwnd;
         self.limited |= full;
         self.in_flight = heard.in_flight;
@@ -52,18 +56,24 @@ impl Model {
         self.cwnd = window.cwnd;
         let min_rtt_us = if self.min_rtt_us == UNKNOWN { 0 } else { self.min_rtt_us };
         let sample = self.sampler.heard(octets, lost, heard.highest, min_rtt_us, heard.now);
-        match &sample {
-            Some(sample) => self.last = *sample,
+        match sample {
+            // It counts them already.
+            Some(sample) => self.last = sample,
             None => self.last.lost = self.last.lost.saturating_add(lost),
         }
         if lost > 0 {
-            self.bounds.lost(self.sampler.delivered());
-            self.judge(heard);
+            self.note_loss(heard);
         }
         self.update(sample.as_ref(), octets, heard);
         self.set_pacing_rate(self.state.pacing_gain());
         self.set_cwnd(octets, lost, heard.mss);
         window.cwnd = self.cwnd.min(Congestion::CWND_MAX);
+    }
+
+    /// `HandleLostPacket`, with the segment that was delivered last for the lost one.
+    pub(super) fn note_loss(&mut self, heard: &Heard) {
+        self.bounds.lost(self.sampler.delivered());
+        self.judge(heard);
     }
 
     /// The window before a repair is what to go back to after it.
@@ -92,9 +102,7 @@ impl Model {
         self.update_aggregation(octets, heard.now);
         self.check_full(sample);
         self.check_startup(heard);
-        if self.state == State::Drain && self.in_flight <= self.inflight(1_000, heard.mss) {
-            self.go_down(heard.now);
-        }
+        self.check_drain(heard);
         self.update_cycle(sample, octets, heard);
         let expired = self.update_min_rtt(sample, heard);
         self.check_probe_rtt(expired, octets, heard);
@@ -143,7 +151,7 @@ impl Model {
             }
         }
         let us = now.since(self.extra_since);
-        let mut expected = self.rate() * u64::from(us) / 1_000_000;
+        let mut expected = self.rate().saturating_mul(u64::from(us)) / 1_000_000;
         if u64::from(self.extra_arrived) <= expected {
             (self.extra_arrived, self.extra_since, expected) = (0, now, 0);
         }
@@ -186,6 +194,15 @@ impl Model {
         }
         if self.full_reached {
             self.state = State::Drain;
+            self.rounds_since_probe = 0;
+        }
+    }
+
+    /// `CheckDrainDone`: the queue is gone, or will not go at a rate that was never there.
+    fn check_drain(&mut self, heard: &Heard) {
+        let drained = self.in_flight <= self.inflight(1_000, heard.mss);
+        if self.state == State::Drain && (drained || self.rounds_since_probe > 3) {
+            self.go_down(heard.now);
         }
     }
 
@@ -426,10 +443,13 @@ impl Model {
     }
 }
 
-/// How far a count modulo 2^32 has come since `last`, which is then where it is; zero where it went back, as it does
+/// How far a count modulo 2^32 has come beyond `last`, the farthest that it ever was; zero where it went back, as it does
 /// when the peer reneges.
-fn news(count: u32, last: &mut u32) -> u32 {
+pub(super) fn news(count: u32, last: &mut u32) -> u32 {
     let news = count.wrapping_sub(*last);
+    if news >= 1 << 31 {
+        return 0;
+    }
     *last = count;
-    if news < 1 << 31 { news } else { 0 }
+    news
 }

@@ -67,9 +67,9 @@ impl Model {
 
     /// `CheckProbeRTTDone`.
     pub(super) fn check_probe_rtt_done(&mut self, now: Micros32) {
-        if self.state != State::ProbeRtt
-            || self.probe_rtt_done.is_none_or(|done| now.since(done) > Micros32::AHEAD_MAX)
-        {
+        // Nothing but so much later is it still to come; the connection may have been idle for hours since.
+        let is_ahead = |done: Micros32| done.since(now) <= PROBE_RTT_LASTS_US;
+        if self.state != State::ProbeRtt || self.probe_rtt_done.is_none_or(is_ahead) {
             return;
         }
         self.probe_rtt_min_at = now;

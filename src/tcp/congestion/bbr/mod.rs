@@ -298,9 +298,18 @@ impl Model {
         self.due
     }
 
-    /// The retransmission timer expired: everything in flight is lost.
-    pub const fn timed_out(&mut self) {
-        self.sampler.lost_all();
+    /// The retransmission timer expired: everything in flight is lost, and what is sent again leaves at once.
+    ///
+    /// It is judged now, by what was in flight: later a window of one segment would seem to have been too much.
+    pub fn timed_out(&mut self, heard: &Heard) {
+        self.save_cwnd();
+        self.repairing = true;
+        let lost = cycle::news(heard.lost, &mut self.lost);
+        self.sampler.lost_all(lost);
+        self.last.lost = self.last.lost.saturating_add(lost);
+        self.note_loss(heard);
+        (self.cwnd, self.in_flight) = (heard.mss, heard.in_flight);
+        (self.due, self.pacing_rest) = (heard.now, 0);
     }
 
     /// Octets leave now.
@@ -325,7 +334,7 @@ impl Model {
     fn pace(&mut self, left: &Left) {
         let rate = self.pacing_rate.max(1);
         let late_us = left.now.since(self.due);
-        let ahead = late_us > Micros32::AHEAD_MAX;
+        let ahead = self.due.since(left.now) <= Micros32::AHEAD_MAX;
         let most_us = self.makes_up_for_us(left.mss, rate);
         if left.is_alone() || (!ahead && late_us > most_us) {
             self.pacing_rest = 0;

@@ -167,8 +167,9 @@ impl Sampler {
         })
     }
 
-    /// Everything in flight is lost, and its marks with it.
-    pub const fn lost_all(&mut self) {
+    /// Everything in flight is lost, and its marks with it; `lost` octets of that were not known to be.
+    pub const fn lost_all(&mut self, lost: u32) {
+        self.lost = self.lost.wrapping_add(lost);
         self.len = 0;
     }
 
@@ -286,7 +287,7 @@ mod tests {
     fn what_was_sent_again_measures_no_round_trip_and_in_the_middle_nothing() {
         let mut sampler = ten_sent();
         sampler.heard(1_000, 0, seq(3_000), 0, us(20 * MS)).expect("a sample");
-        sampler.lost_all();
+        sampler.lost_all(7_000);
         sampler.sent(&Left { new: false, ..left(3_000, 1_000, 90 * MS) }, 100);
         sampler.sent(&Left { new: false, ..left(4_000, 2_000, 90 * MS) }, 100);
         assert_eq!(sampler.heard(1_000, 0, seq(3_000), 0, us(91 * MS)), None, "it is known to be there");

@@ -281,6 +281,10 @@ fn pacing_makes_up_for_little_lateness_only() {
     assert_eq!(model.due(), at(2_500), "from when it was due");
     model.sent(&left(3 * MSS, 9_500));
     assert_eq!(model.due(), at(9_500 - 2_000 + 1_000), "two segments at most at once");
+    let mut late = model;
+    let five_minutes = 300 * SECOND;
+    late.sent(&left(4 * MSS, five_minutes));
+    assert_eq!(late.due(), at(five_minutes - 2_000 + 1_000), "however late");
     model.hold_back();
     model.sent(&left(3 * MSS, 17_500));
     assert_eq!(model.due(), at(9_500), "a timer was late by nine milliseconds");
@@ -321,6 +325,134 @@ fn what_was_not_lost_after_all_leaves_no_bound() {
     line.model.undo(&mut line.window);
     assert_eq!((line.model.bounds.hi, line.window.cwnd()), (hi, cwnd));
     assert_eq!(line.model.bounds.rate_lo, u64::MAX);
+}
+
+/// Tries until it is in this state.
+fn line_in(state: State, seconds: u64) -> Line {
+    let mut line = Line::new();
+    for _ in 0..seconds * 1_000 {
+        line.run(1_000);
+        if line.model.state() == state {
+            return line;
+        }
+    }
+    panic!("{:?}", line.states);
+}
+
+impl Line {
+    fn heard(&self, lost: u32, repairing: bool) -> Heard {
+        Heard {
+            arrived: self.arrived,
+            highest: Seq::new(self.arrived + self.lost),
+            lost: self.lost + lost,
+            in_flight: self.in_flight,
+            repairing,
+            mss: MSS,
+            now: self.at(),
+        }
+    }
+
+    /// Time passes in which what is on its way arrives, and nothing more leaves.
+    fn idle(&mut self, us: u64) {
+        let end = self.now + us;
+        while let Some(&(at, _)) = self.answers.front() {
+            self.now = self.now.max(at);
+            self.answer();
+        }
+        self.now = self.now.max(end);
+    }
+}
+
+#[test]
+fn a_timeout_is_judged_by_what_was_in_flight_and_not_by_what_is_sent_after_it() {
+    let mut line = line_in(State::Up, 4);
+    line.run(10_000);
+    let (flight, cwnd) = (line.in_flight, line.window.cwnd());
+    assert!(line.model.state() == State::Up && flight >= 20 * MSS, "{:?} {flight}", line.model.state());
+    line.now += 300_000;
+    line.model.due = line.at().plus(1_000_000);
+    line.window.on_timeout(flight, MSS, true, Some(&mut Memory::Model(0)));
+    line.in_flight = 0;
+    let heard = line.heard(flight, true);
+    line.model.timed_out(&heard);
+    assert_eq!(line.model.due(), heard.now, "what is lost goes again at once");
+    // One segment goes again, and is answered.
+    line.lost += flight - MSS;
+    let again = Left {
+        end: Seq::new(line.arrived + MSS),
+        octets: MSS,
+        new: false,
+        in_flight: MSS,
+        dry: false,
+        srtt_us: 20_000,
+        mss: MSS,
+        now: line.at(),
+    };
+    line.model.sent(&again);
+    (line.now, line.arrived, line.lost) = (line.now + 20_000, line.arrived + MSS, line.lost + MSS);
+    let heard = Heard { highest: again.end, ..line.heard(0, true) };
+    line.model.heard(&mut line.window, &heard);
+    assert!(line.model.bounds.hi >= 14 * MSS, "seven tenths of twenty: {}", line.model.bounds.hi);
+    assert!(line.window.cwnd() <= 2 * MSS, "{}", line.window.cwnd());
+    line.model.heard(&mut line.window, &Heard { arrived: heard.arrived + MSS, repairing: false, ..heard });
+    assert!(line.window.cwnd() >= line.model.bounds.hi.min(cwnd), "{} {cwnd}", line.window.cwnd());
+}
+
+#[test]
+fn the_search_for_the_round_trip_ends_however_long_the_connection_was_idle() {
+    for (minutes, why) in
+        [(1, "soon"), (5, "beyond the farthest deadline"), (70, "before microseconds begin anew")]
+    {
+        let mut line = line_in(State::ProbeRtt, 8);
+        line.run(100_000);
+        assert!(line.model.probe_rtt_done.is_some() && line.model.state() == State::ProbeRtt);
+        line.idle(minutes * 60 * SECOND);
+        line.send(true);
+        assert_eq!(line.model.state(), State::Cruise, "{minutes} minutes: {why}");
+    }
+}
+
+#[test]
+fn who_only_receives_does_not_probe() {
+    let mut line = Line::new();
+    line.run(3 * SECOND);
+    line.idle(SECOND);
+    let (state, cwnd) = (line.model.state(), line.window.cwnd());
+    for _ in 0..600 {
+        line.now += SECOND;
+        let heard = line.heard(0, false);
+        line.model.heard(&mut line.window, &heard);
+        assert_eq!((line.model.state(), line.window.cwnd()), (state, cwnd), "after {} us", line.now);
+    }
+    let rate = line.run(SECOND);
+    assert!(rate > 900_000, "{rate} octets a second");
+}
+
+/// A rate of a hundred gigabits, and an answer after forty minutes.
+#[test]
+fn no_rate_and_no_time_is_too_much_for_a_product() {
+    let mut line = Line::new();
+    line.run(SECOND);
+    line.model.rates = [12_500_000_000; 2];
+    line.now += 40 * 60 * SECOND;
+    line.answer();
+    line.model.rates = [1_u64 << 52; 2];
+    line.answer();
+    assert!(line.window.cwnd() >= MIN_PIPE * MSS);
+}
+
+#[test]
+fn a_queue_that_does_not_drain_is_left_after_three_round_trips() {
+    let mut line = Line::new();
+    line.queue = 400_000;
+    while line.model.state() == State::Startup {
+        line.run(1_000);
+    }
+    assert_eq!(line.model.state(), State::Drain);
+    // Somebody else has come: half of what was measured is still more than what is left.
+    line.rate = 200;
+    line.run(2 * SECOND);
+    assert_ne!(line.model.state(), State::Drain, "a round trip takes 220 ms now");
 }
 
 #[test]
