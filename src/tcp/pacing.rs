@@ -51,7 +51,7 @@ impl Tcb {
             octets: after.since(seq),
             new: new && seq == self.snd.nxt,
             in_flight: cold.loss.pipe(flight),
-            dry: cold.loss.board.lost() == 0 && self.send_buf.len() <= after.since(self.snd.una),
+            dry: self.is_dry(cold, after),
             srtt_us: self.rtt.srtt_us(),
             mss: u32::from(self.snd.mss),
             now: Micros32::floor(env.now),
@@ -59,6 +59,13 @@ impl Tcb {
         if let Some(model) = self.model(env.shared) {
             model.sent(&left);
         }
+    }
+
+    /// Whether less than a segment is left to send after what was sent up to `sent`: what keeps that back is Nagle's
+    /// algorithm, and not the path.
+    fn is_dry(&self, cold: &TcbCold, sent: Seq) -> bool {
+        let unsent = self.send_buf.len().saturating_sub(sent.since(self.snd.una));
+        cold.loss.board.lost() == 0 && unsent < u32::from(self.snd.mss)
     }
 
     /// Microseconds until text may leave that has to wait for its time. Nothing waits behind an empty flight: no answer
@@ -124,6 +131,7 @@ impl Tcb {
             lost: cold.loss.total,
             in_flight: cold.loss.pipe(self.snd.flight()),
             repairing: cold.loss.phase != Phase::Open,
+            dry: self.is_dry(cold, self.snd.nxt),
             mss: u32::from(self.snd.mss),
             now: Micros32::floor(env.now),
         })

@@ -67,3 +67,21 @@ fn the_model_hears_of_a_loss_that_a_probe_repaired() {
     host.recv(a(1, 4_001));
     assert_eq!(lost(&host), 1_000);
 }
+
+/// Nagle's algorithm holds the end of each reply back until the rest is acknowledged, and that is no rate of the path.
+#[test]
+fn the_short_end_of_a_reply_does_not_say_that_the_path_is_full() {
+    let mut host = bbr(true);
+    let mut sent = 0;
+    for _ in 0..8 {
+        host.send(4_300);
+        host.wait_ms(20);
+        host.recv(a(1, 1 + sent + 4_000));
+        host.wait_ms(20);
+        sent += 4_300;
+        host.recv(a(1, 1 + sent));
+    }
+    assert_eq!(host.info().unacknowledged, 0);
+    let model = host.tcb.model(&mut host.lent.shared).expect("a model");
+    assert_eq!(std::format!("{:?}", model.state()), "Startup");
+}

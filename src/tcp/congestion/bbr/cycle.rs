@@ -56,6 +56,9 @@ impl Model {
         self.cwnd = window.cwnd;
         let min_rtt_us = if self.min_rtt_us == UNKNOWN { 0 } else { self.min_rtt_us };
         let sample = self.sampler.heard(octets, lost, heard.highest, min_rtt_us, heard.now);
+        if heard.dry && (!full || heard.in_flight == 0) {
+            self.sampler.ran_dry(heard.in_flight);
+        }
         match sample {
             // It counts them already.
             Some(sample) => self.last = sample,

@@ -111,6 +111,8 @@ pub struct Heard {
     pub in_flight: u32,
     /// Losses are being repaired.
     pub repairing: bool,
+    /// Less than a segment is left to send.
+    pub dry: bool,
     /// SMSS, octets.
     pub mss: u32,
     /// The instant.
@@ -128,7 +130,7 @@ pub struct Left {
     pub new: bool,
     /// Octets in flight, with these.
     pub in_flight: u32,
-    /// Nothing is left to send.
+    /// Less than a segment is left to send.
     pub dry: bool,
     /// SRTT, microseconds; zero until the first measurement.
     pub srtt_us: u32,

@@ -110,6 +110,7 @@ impl Line {
             lost: self.lost,
             in_flight: self.in_flight,
             repairing: lost > 0,
+            dry: false,
             mss: MSS,
             now: self.at(),
         };
@@ -316,6 +317,7 @@ fn what_was_not_lost_after_all_leaves_no_bound() {
         lost: line.lost,
         in_flight: line.in_flight,
         repairing,
+        dry: false,
         mss: MSS,
         now: at,
     };
@@ -347,6 +349,7 @@ impl Line {
             lost: self.lost + lost,
             in_flight: self.in_flight,
             repairing,
+            dry: false,
             mss: MSS,
             now: self.at(),
         }
