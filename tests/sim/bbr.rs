@@ -21,16 +21,28 @@ struct Outcome {
 }
 
 fn transfer(congestion: CongestionAlgorithm, models_max: u32, link: LinkConfig) -> Outcome {
+    transfer_while(congestion, models_max, 1 << 20, link, link)
+}
+
+/// The same with buffers of so many octets, where the link is another from the second second on.
+fn transfer_while(
+    congestion: CongestionAlgorithm,
+    models_max: u32,
+    buffer: u32,
+    link: LinkConfig,
+    then: LinkConfig,
+) -> Outcome {
     const OCTETS: u64 = 20_000_000;
     let options =
-        FlowOptions { congestion, send_buffer: 1 << 20, recv_buffer: 1 << 20, ..FlowOptions::default() };
+        FlowOptions { congestion, send_buffer: buffer, recv_buffer: buffer, ..FlowOptions::default() };
     let to = Connect { options, ..connect(v4(2), 80) };
     let client = Bulk { to: Some(to), send: OCTETS, streams: (1, 2), ..Bulk::default() };
     let listen = Listen { options, ..Listen::new(v4(2), 80) };
     let server = Bulk { listen: Some(listen), streams: (2, 1), ..Bulk::default() };
     let with_models = |n| {
         let plain = config(n);
-        EngineConfig { limits: Limits { models_max, ..plain.limits }, ..plain }
+        let limits = Limits { models_max, send_chunks: 1 << 13, recv_chunks: 1 << 13, ..plain.limits };
+        EngineConfig { limits, ..plain }
     };
     let mut net = SimNet::new(3);
     net.add(with_models(1), client, link);
@@ -40,7 +52,11 @@ fn transfer(congestion: CongestionAlgorithm, models_max: u32, link: LinkConfig) 
     let start = net.now();
     while net.host(0).app.done.is_empty() {
         assert!(net.run(net.now() + Duration::from_millis(10), 10_000_000), "it goes on for ever");
-        assert!(net.now().since(start) < Duration::from_secs(100), "it does not end");
+        let elapsed = net.now().since(start);
+        assert!(elapsed < Duration::from_secs(100), "it does not end");
+        if elapsed.as_secs() >= 1 {
+            net.set_link(0, then);
+        }
     }
     let took = net.now().since(start);
     run(&mut net, 200);
@@ -71,6 +87,18 @@ fn one_loss_in_a_hundred_does_not_mean_congestion() {
     let cubic = transfer(CongestionAlgorithm::Cubic, 8, lossy);
     assert!(bbr.took * 3 < cubic.took, "{bbr:?} {cubic:?}");
     assert!(bbr.retransmits * 50 < 20_000_000 / 1_448, "and what is sent again is what was lost: {bbr:?}");
+}
+
+/// A queue of eight times what the pipe holds is one of eighty times once the rate is a tenth. Round trips become so
+/// long that each ProbeRTT ends a probe, and no cycle forgets the old rate.
+#[test]
+fn a_rate_that_is_gone_is_forgotten_however_long_the_queue() {
+    let path =
+        LinkConfig { delay_us: 20_000, rate_bps: 50_000_000, queue: QueueLimit::Octets(2_000_000), ..CLEAN };
+    let slow = LinkConfig { rate_bps: 5_000_000, ..path };
+    let bbr = transfer_while(CongestionAlgorithm::Bbr, 8, 4 << 20, path, slow);
+    assert!(bbr.took < Duration::from_secs(29), "26 s is all that the link can do: {bbr:?}");
+    assert!(bbr.retransmits < 100 && bbr.timeouts == 0, "{bbr:?}");
 }
 
 #[test]

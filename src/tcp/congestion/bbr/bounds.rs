@@ -106,6 +106,11 @@ impl Bounds {
         (self.rate_lo, self.lo) = (NO_RATE, NONE);
     }
 
+    /// Whether congestion keeps the rate below what was measured.
+    pub(super) const fn is_slowed(&self) -> bool {
+        self.rate_lo != NO_RATE
+    }
+
     /// What was lost was not: no bound is lower than it was before.
     pub(super) fn undo(&mut self) {
         let (rate_lo, lo, hi) = self.undo;

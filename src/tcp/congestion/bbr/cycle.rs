@@ -130,6 +130,17 @@ impl Model {
         let Some(rate) = sample.rate else { return };
         if rate >= self.max_rate() || !sample.limited {
             self.rates[1] = self.rates[1].max(rate);
+            self.seen = self.seen.max(rate);
+        }
+    }
+
+    /// Where not even half of the rate was seen for as long as there was no ProbeRTT, that rate is gone. Cycles forget
+    /// it, too, but where a queue makes round trips so long that each ProbeRTT ends a probe there are none; and a window
+    /// for a rate that is gone and for a round trip that is mostly queue makes the queue longer still.
+    pub(super) fn forget_rate(&mut self) {
+        let seen = core::mem::take(&mut self.seen);
+        if seen > 0 && seen < self.max_rate() / 2 && !self.bounds.is_slowed() {
+            self.rates = [seen, 0];
         }
     }
 

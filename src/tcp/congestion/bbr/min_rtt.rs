@@ -37,6 +37,7 @@ impl Model {
     pub(super) fn check_probe_rtt(&mut self, expired: bool, octets: u32, heard: &Heard) {
         if self.state != State::ProbeRtt && expired && !self.idle_restart {
             self.save_cwnd();
+            self.forget_rate();
             self.state = State::ProbeRtt;
             self.probe_rtt_done = None;
             self.probe.acks = AckPhase::ProbeStopping;

@@ -158,6 +158,8 @@ pub struct Model {
     last: Sample,
     /// Of the highest rate in this cycle and the one before it, octets a second: `MaxBwFilter`.
     rates: [u64; 2],
+    /// The highest rate since the last ProbeRTT, octets a second.
+    seen: u64,
     /// Octets a second.
     pacing_rate: u64,
     /// When the next text is due.
@@ -246,6 +248,7 @@ impl Model {
             probe: Probe::default(),
             last: Sample::default(),
             rates: [0; 2],
+            seen: 0,
             pacing_rate: State::Startup.pacing_gain() * rate / 1_000,
             due: now,
             pacing_rest: 0,
