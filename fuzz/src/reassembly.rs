@@ -9,7 +9,7 @@ use super::host::{CLEAN, address, config, see, segment};
 use super::input::Input;
 
 /// How many pieces out of order the engine keeps for one connection; one more is forgotten.
-const RANGES_MAX: usize = 16;
+const RANGES_MAX: usize = 256;
 /// Octets of the stream.
 const LEN: usize = 8_000;
 /// The peer's initial sequence number: the stream crosses zero.

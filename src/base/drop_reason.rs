@@ -93,7 +93,7 @@ named_indices! {
         BadFlags => "bad_flags",
         /// Text that arrived after the application closed; answered with RST.
         TextAfterClose => "text_after_close",
-        /// More out-of-order ranges than the reassembly queue keeps.
+        /// More out-of-order ranges than one connection may have.
         ReassemblyFull => "reassembly_full",
         /// A segment for a connection in TIME-WAIT that TIME-WAIT does not want.
         TimeWait => "time_wait",

@@ -27,7 +27,7 @@ pub struct PlanItem {
 /// as the system gives out zeroed memory only when it is touched, which Linux does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    items: [PlanItem; 14],
+    items: [PlanItem; 15],
 }
 
 impl MemoryPlan {
@@ -50,6 +50,11 @@ impl MemoryPlan {
             item("chunks of send buffers", send, send as u64 * chunk),
             item("chunks of receive buffers", recv, recv as u64 * chunk),
             item("reassembly queues", limits.reassembly_max, RecvPools::queue_octets(limits.reassembly_max)),
+            item(
+                "ranges of text out of order",
+                RecvPools::ranges(limits.reassembly_max),
+                RecvPools::range_octets(limits.reassembly_max),
+            ),
             item("records of busy connections", limits.busy_max, Shared::record_octets(limits.busy_max)),
             item(
                 "runs of octets in flight",
@@ -136,7 +141,8 @@ mod tests {
         let limits = Limits::default();
         for (name, least, why) in [
             ("TIME-WAIT records", 24, "a tuple, two numbers, two timestamps and a deadline"),
-            ("reassembly queues", 16, "a range at least"),
+            ("reassembly queues", 8, "where the first range is, and RCV.NXT"),
+            ("ranges of text out of order", 8, "two numbers"),
             ("timers", 12, "a deadline and two neighbours"),
             ("entries of the index", 4, "a value"),
         ] {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::chunks::{ChunkPool, Cursor, NONE, TEXT_MAX};
-use super::reassembly::Ranges;
+use super::reassembly::{RangePool, Ranges};
 use crate::base::{Seq, Slab};
 use crate::wire::SackBlocks;
 
@@ -11,15 +11,31 @@ use crate::wire::SackBlocks;
 pub struct RecvPools {
     /// Where text lies.
     pub chunks: ChunkPool,
-    /// The ranges of the connections that have gaps.
+    /// The connections that have gaps.
     pub reassembly: Slab<Ranges>,
+    /// What those have between the gaps.
+    pub ranges: RangePool,
 }
 
 impl RecvPools {
     /// `chunks` chunks of `chunk_len` octets (a power of two), and gaps in at most
     /// `reassembly_queues` connections at a time; the only allocation there is.
     pub fn new(chunks: u32, chunk_len: u32, reassembly_queues: u32) -> Self {
-        Self { chunks: ChunkPool::new(chunks, chunk_len), reassembly: Slab::with_capacity(reassembly_queues) }
+        let chunks = ChunkPool::new(chunks, chunk_len);
+        let ranges = RangePool::with_capacity(Self::ranges(reassembly_queues));
+        Self { chunks, reassembly: Slab::with_capacity(reassembly_queues), ranges }
+    }
+
+    /// How many ranges there are for so many reassembly queues.
+    pub const fn ranges(reassembly_queues: u32) -> u32 {
+        /// Of those that lose something few lose much of it at the same time.
+        const EACH: u32 = 4;
+        reassembly_queues.saturating_mul(EACH).saturating_add(1 << 12)
+    }
+
+    /// Octets of those.
+    pub const fn range_octets(reassembly_queues: u32) -> u64 {
+        RangePool::octets(Self::ranges(reassembly_queues))
     }
 
     /// Octets of as many reassembly queues.
@@ -31,8 +47,8 @@ impl RecvPools {
 /// Why text out of order was not stored. Nothing stored before is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertError {
-    /// The connection has [`RANGES_MAX`](super::reassembly::RANGES_MAX) ranges already, or the text
-    /// ends more than 2^30 octets after the first unread one.
+    /// The connection has as many ranges as it may, [`RANGES_MAX`](super::reassembly::RANGES_MAX) at most, or the
+    /// text ends more than 2^30 octets after the first unread one.
     Full,
     /// No chunk, or no reassembly queue, is left in the pools.
     NoBuffer,
@@ -140,29 +156,39 @@ impl RecvBuf {
         let at = rcv_nxt.checked_add(offset).ok_or(InsertError::Full)?;
         let end = end_of(at, data).ok_or(InsertError::Full)?;
         let (from, to) = (offset, end - rcv_nxt);
-        match pools.reassembly.at(self.ranges) {
-            Some(ranges) if !ranges.accepts(from, to) => return Err(InsertError::Full),
+        let none = Ranges::new();
+        let ranges = match pools.reassembly.at(self.ranges) {
+            Some(ranges) => ranges,
             None if pools.reassembly.len() == pools.reassembly.capacity() => {
                 return Err(InsertError::NoBuffer);
             }
-            _ => {}
-        }
+            None => &none,
+        };
+        let place = ranges.place(&pools.ranges, from, to).ok_or(InsertError::Full)?;
+        let near = ranges.end_before(&pools.ranges, place);
         if !self.reach(&mut pools.chunks, end) {
             return Err(InsertError::NoBuffer);
         }
+        // From the end of the range before it, or from the last octet in order, it is seldom far.
+        let near = near.map(|(end, chunk)| self.cursor_at(&pools.chunks, rcv_nxt + end - 1, chunk));
+        let cursor = near.unwrap_or(self.cursor).seek(&pools.chunks, self.head, at);
+        let last = cursor.write(&mut pools.chunks, at, data);
         if !self.has_gaps() {
-            self.ranges = pools.reassembly.insert(Ranges::new()).expect("there is room, as seen above");
+            self.ranges = pools.reassembly.insert(none).expect("there is room, as seen above");
         }
         let ranges = pools.reassembly.at_mut(self.ranges).expect("the slot is this connection's");
-        let cursor = ranges.cursor.seek(&pools.chunks, self.head, at);
-        ranges.cursor = cursor.write(&mut pools.chunks, at, data);
-        ranges.add(from, to);
+        ranges.add(&mut pools.ranges, place, (from, to), last.chunk);
         Ok(())
+    }
+
+    /// `chunk`, which has the octet at `position` of the chain.
+    const fn cursor_at(&self, pool: &ChunkPool, position: u32, chunk: u32) -> Cursor {
+        Cursor { chunk, base: position & !(pool.chunk_len() - 1) }
     }
 
     /// The first stretch of `from..to`, in octets after RCV.NXT, that is stored already.
     pub fn overlap(&self, pools: &RecvPools, from: u32, to: u32) -> Option<(u32, u32)> {
-        pools.reassembly.at(self.ranges).filter(|_| self.has_gaps())?.overlap(from, to)
+        pools.reassembly.at(self.ranges)?.overlap(&pools.ranges, from, to)
     }
 
     /// Moves RCV.NXT over `n` octets that were delivered without being stored; [`RecvBuf::join`]
@@ -187,26 +213,28 @@ impl RecvBuf {
     /// After RCV.NXT moved: text out of order that it has reached becomes unread text, and RCV.NXT
     /// moves to its end. Returns how many octets that is.
     pub fn join(&mut self, pools: &mut RecvPools) -> u32 {
-        let Some(ranges) = pools.reassembly.at_mut(self.ranges) else { return 0 };
-        let gained = ranges.take_first();
+        let ranges = pools.reassembly.at_mut(self.ranges);
+        let Some((gained, chunk)) = ranges.and_then(|ranges| ranges.take_first(&mut pools.ranges)) else {
+            return 0;
+        };
         self.unread += gained;
+        // `push` need not walk there.
+        self.cursor = self.cursor_at(&pools.chunks, self.start + self.unread - 1, chunk);
         self.release_ranges(pools);
-        if !self.has_gaps() && gained > 0 {
-            // The text ends in the last chunk now; `push` need not walk there.
-            self.cursor = Cursor { chunk: self.tail, base: (self.chunks - 1) * pools.chunks.chunk_len() };
-        }
         gained
     }
 
     /// Up to `max` blocks (at most four) of text out of order, the one that holds the segment received
     /// last first, then the one received before it, and so on (RFC 2018 §4). `rcv_nxt` is RCV.NXT.
     pub fn sack_blocks(&self, pools: &RecvPools, rcv_nxt: Seq, max: usize) -> SackBlocks {
-        pools.reassembly.at(self.ranges).map_or_else(SackBlocks::default, |r| r.sack_blocks(rcv_nxt, max))
+        let ranges = pools.reassembly.at(self.ranges);
+        ranges.map_or_else(SackBlocks::default, |r| r.sack_blocks(&pools.ranges, rcv_nxt, max))
     }
 
     /// Drops everything and returns what the pools lent.
     pub fn clear(&mut self, pools: &mut RecvPools) {
-        if self.has_gaps() {
+        if let Some(ranges) = pools.reassembly.at_mut(self.ranges) {
+            ranges.clear(&mut pools.ranges);
             pools.reassembly.remove(self.ranges);
         }
         if self.chunks > 0 {
@@ -252,15 +280,12 @@ impl RecvBuf {
             self.chunks -= 1;
         }
         self.cursor.drop_front(freed);
-        if let Some(ranges) = pools.reassembly.at_mut(self.ranges) {
-            ranges.cursor.drop_front(freed);
-        }
     }
 
     /// RCV.NXT moved by `n`.
     fn move_ranges(&mut self, pools: &mut RecvPools, n: u32) {
         let ranges = pools.reassembly.at_mut(self.ranges).expect("the slot is this connection's");
-        ranges.advance(n);
+        ranges.advance(&mut pools.ranges, n);
         self.release_ranges(pools);
     }
 
@@ -280,6 +305,7 @@ fn end_of(at: u32, data: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reassembly::RANGES_MAX;
     use super::*;
     use proptest::prelude::*;
     use std::vec;
@@ -287,6 +313,9 @@ mod tests {
 
     const CHUNKS: u32 = 24;
     const CHUNK_LEN: u32 = 8;
+    /// Ranges in the pool, of which one connection may have an eighth of those that it leaves to others.
+    const POOL: u32 = 104;
+    const RANGES: usize = 11;
     const RCV_NXT: u32 = u32::MAX - 40;
 
     /// Octets of the whole stream; `None` where nothing is stored.
@@ -404,7 +433,7 @@ mod tests {
                             model.arrivals.push(at);
                         }
                     }
-                    Err(InsertError::Full) => prop_assert_eq!(before, super::super::reassembly::RANGES_MAX),
+                    Err(InsertError::Full) => prop_assert_eq!(before, RANGES),
                     Err(InsertError::NoBuffer) => {
                         let end = buf.start + buf.unread + offset + small(n);
                         prop_assert!(pools.chunks.chunks_for(end) > buf.chunks + free);
@@ -437,6 +466,7 @@ mod tests {
         #[test]
         fn octets_arrive_once_and_in_order(ops in prop::collection::vec(op(), 1..120)) {
             let mut pools = RecvPools::new(CHUNKS, CHUNK_LEN, 1);
+            pools.ranges = RangePool::with_capacity(POOL);
             let mut buf = RecvBuf::default();
             let mut model = Model::default();
             for op in ops {
@@ -445,6 +475,7 @@ mod tests {
                 prop_assert_eq!(buf.front(&pools).is_empty(), buf.unread() == 0);
                 prop_assert_eq!(buf.has_gaps(), model.has_gaps());
                 prop_assert_eq!(pools.reassembly.len(), u32::from(buf.has_gaps()));
+                prop_assert_eq!(pools.ranges.len() as usize, model.sack().len());
                 prop_assert_eq!(pools.chunks.free_count() + buf.chunks, CHUNKS);
                 prop_assert!(buf.chunks == 0 || buf.unread() > 0 || buf.has_gaps());
                 let sack = buf.sack_blocks(&pools, Seq::new(RCV_NXT), 3);
@@ -457,7 +488,8 @@ mod tests {
                 prop_assert_eq!(&blocks[..], &expected[..expected.len().min(3)]);
             }
             buf.clear(&mut pools);
-            prop_assert_eq!((pools.chunks.free_count(), pools.reassembly.len()), (CHUNKS, 0));
+            let left = (pools.chunks.free_count(), pools.reassembly.len(), pools.ranges.len());
+            prop_assert_eq!(left, (CHUNKS, 0, 0));
         }
     }
 
@@ -477,15 +509,33 @@ mod tests {
     }
 
     #[test]
-    fn the_seventeenth_range_is_refused_unless_it_joins_another() {
-        let mut pools = RecvPools::new(8, 64, 1);
+    fn one_range_too_many_is_refused_unless_it_joins_another() {
+        let mut pools = RecvPools::new(8, 128, 1);
         let mut buf = RecvBuf::default();
-        for offset in (2..34).step_by(2) {
-            assert_eq!(buf.insert(&mut pools, offset, &[0]), Ok(()));
+        let end = 2 + 2 * RANGES_MAX;
+        for offset in (2..end).step_by(2) {
+            assert_eq!(buf.insert(&mut pools, offset, &[0]), Ok(()), "offset {offset}");
         }
-        assert_eq!(buf.insert(&mut pools, 34, &[0]), Err(InsertError::Full));
+        assert_eq!(buf.insert(&mut pools, end, &[0]), Err(InsertError::Full));
         assert_eq!(buf.insert(&mut pools, 3, &[0]), Ok(()));
-        assert_eq!(buf.insert(&mut pools, 34, &[0]), Ok(()));
+        assert_eq!(buf.insert(&mut pools, end, &[0]), Ok(()));
+    }
+
+    #[test]
+    fn whoever_has_many_ranges_leaves_some_to_others() {
+        let mut pools = RecvPools::new(64, 64, 40);
+        pools.ranges = RangePool::with_capacity(100);
+        let mut has = [0; 30].map(|_| (RecvBuf::default(), 0));
+        for (buf, count) in &mut has {
+            while buf.insert(&mut pools, 2 + 2 * *count, &[0]).is_ok() {
+                *count += 1;
+            }
+        }
+        let counts = has.each_ref().map(|(_, count)| *count);
+        assert_eq!(counts[..5], [11, 10, 8, 8, 7], "an eighth of what is left");
+        assert_eq!(counts[16..], [4, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "and four while there are any");
+        has.iter_mut().for_each(|(buf, _)| buf.clear(&mut pools));
+        assert!(pools.ranges.is_empty());
     }
 
     #[test]
