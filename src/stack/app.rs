@@ -256,7 +256,7 @@ impl<'a> Flow<'a> {
 
     /// Octets that [`Flow::send`] would take now, as far as the connection's own buffer goes.
     pub fn send_room(&self) -> usize {
-        self.slot().tcb.send_room(&self.core.shared) as usize
+        self.slot().tcb.send_room(&self.core.send, &self.core.shared) as usize
     }
 
     /// Half-close: a FIN follows the text queued so far; receiving goes on.

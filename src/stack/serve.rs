@@ -124,7 +124,7 @@ impl Engine {
     }
 
     fn is_writable(&mut self, index: u32) -> bool {
-        self.core.flows.at_mut(index).tcb.take_writable(&self.core.shared)
+        self.core.flows.at_mut(index).tcb.take_writable(&self.core.send, &self.core.shared)
     }
 
     /// Segments, as many as the flow's share allows.

@@ -13,13 +13,19 @@ use super::{CloseReason, FlowInfo, SettingsId, State, TcpConfig};
 use crate::base::{Counter, Counters, Instant, Millis32};
 
 impl Tcb {
+    /// What may be queued, if the settings allow it, whatever the congestion window is, octets.
+    const SEND_LEAST: u32 = 256 * 1_024;
+
     /// SEND: queues text; returns how many octets were taken.
     #[inline(always)]
     pub fn send(&mut self, data: &[u8], pool: &mut ChunkPool, shared: &Shared) -> usize {
         if !self.may_send() {
             return 0;
         }
-        let limit = shared.settings.get(self.settings).send_limit;
+        // Short text always fits, and nobody need ask for how much there is room.
+        let least = shared.settings.get(self.settings).send_limit.min(Self::SEND_LEAST);
+        let is_short = self.send_buf.len() as usize + data.len() <= least as usize;
+        let limit = if is_short { least } else { self.send_limit(pool, shared) };
         let taken = self.send_buf.push(pool, data, limit);
         if taken < data.len() {
             self.flags.set(Flags::WANTS_ROOM);
@@ -27,22 +33,33 @@ impl Tcb {
         taken
     }
 
+    /// How much may be queued, octets: twice the congestion window, so that text for the next one is there before the
+    /// last is acknowledged; but beyond the least no more than the pool has left for others.
+    #[inline(never)]
+    fn send_limit(&self, pool: &ChunkPool, shared: &Shared) -> u32 {
+        let left = u32::try_from(pool.free_octets()).unwrap_or(u32::MAX);
+        let of_use = self.congestion.cwnd().saturating_mul(2).min(left).max(Self::SEND_LEAST);
+        shared.settings.get(self.settings).send_limit.min(of_use)
+    }
+
     fn may_send(&self) -> bool {
         self.closed.is_none() && self.state.may_send() && self.snd.fin == Fin::None
     }
 
-    /// Octets that [`Tcb::send`] would take, as far as the connection's own bound goes.
-    pub fn send_room(&self, shared: &Shared) -> u32 {
-        let limit = shared.settings.get(self.settings).send_limit;
+    /// Octets that [`Tcb::send`] would take, if the pool has chunks.
+    pub fn send_room(&self, pool: &ChunkPool, shared: &Shared) -> u32 {
+        let limit = self.send_limit(pool, shared);
         if self.may_send() { limit.saturating_sub(self.send_buf.len()) } else { 0 }
     }
 
     /// Whether the user is to be told that there is room again; at most once for each short send.
     ///
     /// A quarter of the buffer must be free, or each acknowledgment would wake the user for a segment.
-    pub fn take_writable(&mut self, shared: &Shared) -> bool {
-        let quarter = shared.settings.get(self.settings).send_limit.div_ceil(4);
-        let writable = self.wants_room() && self.send_room(shared) >= quarter;
+    pub fn take_writable(&mut self, pool: &ChunkPool, shared: &Shared) -> bool {
+        let writable = self.wants_room() && {
+            let quarter = self.send_limit(pool, shared).div_ceil(4);
+            self.send_room(pool, shared) >= quarter
+        };
         if writable {
             self.flags.clear(Flags::WANTS_ROOM);
         }

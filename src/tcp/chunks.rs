@@ -82,6 +82,11 @@ impl ChunkPool {
         self.free_count
     }
 
+    /// Octets of the chunks that can be taken.
+    pub const fn free_octets(&self) -> u64 {
+        (self.free_count as u64) << self.shift
+    }
+
     /// Octets in a chunk, a power of two.
     pub const fn chunk_len(&self) -> u32 {
         1 << self.shift

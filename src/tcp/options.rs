@@ -55,7 +55,8 @@ pub struct FlowOptions {
     pub linger: Option<Duration>,
     /// Largest receive window, octets; what the buffer holds.
     pub recv_buffer: u32,
-    /// Most text queued and not yet acknowledged, octets.
+    /// Most text queued and not yet acknowledged, octets. Beyond 256 KiB it is twice the congestion window, and no more
+    /// than the engine's send buffers have left for others.
     pub send_buffer: u32,
     /// Largest segment to announce, and to send: octets of text and TCP options beyond twenty of header. `None`
     /// leaves it to the path's MTU, which also bounds it.
@@ -81,7 +82,7 @@ impl Default for FlowOptions {
             connect_timeout: None,
             linger: None,
             recv_buffer: 256 * 1024,
-            send_buffer: 256 * 1024,
+            send_buffer: 4 << 20,
             mss: None,
             dscp: 0,
             ttl: 64,

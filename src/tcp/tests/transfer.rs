@@ -185,7 +185,7 @@ proptest! {
             }
             match op {
                 Op::Recv(seg) => host.recv(seg),
-                Op::Send(len) if host.tcb.send_room(&host.lent.shared) >= len => host.send(len),
+                Op::Send(len) if host.tcb.send_room(&host.lent.send, &host.lent.shared) >= len => host.send(len),
                 Op::Fire if host.deadline() != Instant::NEVER => {
                     host.fire();
                 }
