@@ -155,6 +155,9 @@ impl Scenario {
             .collect();
         let mut apps = draw_apps(&mut rng, kind, timestamps);
         draw_ecn(&mut Rng::new(seed ^ 0x53_u64.rotate_right(8)), &mut apps.options);
+        if kind != Kind::Reuse {
+            draw_windows(&mut Rng::new(seed ^ 0x54_u64.rotate_right(8)), &mut apps);
+        }
         Self { kind, machines, rates, apps, lifetime, asks_neighbours: rng.below(4) == 0 }
     }
 
@@ -389,6 +392,19 @@ fn draw_apps(rng: &mut Rng, kind: Kind, timestamps: bool) -> Apps {
 fn draw_ecn(rng: &mut Rng, options: &mut [FlowOptions]) {
     if rng.below(2) == 0 {
         options.iter_mut().for_each(|options| options.ecn = rng.below(2) == 0);
+    }
+}
+
+/// In one world of four there is so much to read that windows grow, more than the pools can keep.
+fn draw_windows(rng: &mut Rng, apps: &mut Apps) {
+    if rng.below(4) > 0 {
+        return;
+    }
+    apps.longest = 1_000_000;
+    for options in &mut apps.options {
+        if rng.below(3) > 0 {
+            (options.recv_buffer, options.send_buffer) = (100_000 << rng.below(6), 1 << 20);
+        }
     }
 }
 

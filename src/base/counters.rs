@@ -71,6 +71,10 @@ named_indices! {
         EcnReductions => "ecn_reductions",
         /// Segments that arrived out of order and were kept.
         OutOfOrder => "out_of_order",
+        /// Receive windows that grew.
+        WindowGrowths => "window_growths",
+        /// Receive windows that could not grow as far as their connections had use for.
+        WindowGrowthRefused => "window_growth_refused",
         /// Zero-window probes sent.
         WindowProbes => "window_probes",
         /// Keep-alive probes sent.

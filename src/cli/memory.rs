@@ -22,7 +22,8 @@ pub(super) struct Memory {
         value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     max_half_open: u32,
     /// Octets of send buffers, and as many of receive buffers, of each worker of --backend xdp (256m); by
-    /// default 256m, or a sixteenth of the memory that is free where that is less
+    /// default 256m, or a sixteenth of the memory that is free where that is less. Windows grow as far as these
+    /// buffers can keep what they offer
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     buffers: Option<u64>,
     /// Print what the tables of --backend xdp would take, and end

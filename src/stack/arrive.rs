@@ -147,6 +147,9 @@ impl Engine {
         if seg.text.is_empty() {
             return;
         }
+        if self.core.flows.at(index).tcb.is_time_to_look(seg) {
+            self.look_at_window(index, seg.stamps.map(|stamps| stamps.ecr));
+        }
         let slot = self.core.flows.at_mut(index);
         let mut consumed = 0;
         if slot.is(Mark::Announced) && slot.tcb.is_reading() {
@@ -156,6 +159,12 @@ impl Engine {
         if consumed < seg.text.len() || !slot.tcb.accept_read(seg.text, &mut env!(self.core, self.recv)) {
             self.accept(index, seg.text, consumed);
         }
+    }
+
+    #[inline(never)]
+    fn look_at_window(&mut self, index: u32, echo: Option<u32>) {
+        let slot = self.core.flows.at_mut(index);
+        slot.tcb.look_at_window(echo, &mut env!(self.core, self.recv));
     }
 
     /// Gives text to a connection, of which the application has taken `consumed` octets.

@@ -173,6 +173,11 @@ impl Engine {
         (send, limits.recv_chunks - self.recv.chunks.free_count())
     }
 
+    /// Octets that receive windows promise now beyond their first 65,535, and the most that they may.
+    pub const fn promised(&self) -> (u64, u64) {
+        (self.recv.promises.made(), self.recv.promises.share())
+    }
+
     /// Connections now that have more than the least: see `Limits::busy_max`.
     pub fn busy_count(&self) -> u32 {
         self.core.shared.cold.len()
@@ -204,10 +209,13 @@ impl Engine {
     ///
     /// When it does not.
     pub fn check_invariants(&self) {
-        let mut queued = 0;
+        let (mut queued, mut promised, mut offers) = (0, 0, 0);
         for (index, slot) in self.core.flows.iter() {
             slot.tcb.check_invariants();
             slot.tcb.check_board(&self.core.shared);
+            assert!(slot.tcb.keeps_to_its_promise(&self.core.shared), "the window is too wide: {slot:?}");
+            promised += u64::from(slot.tcb.extra_window(&self.core.shared));
+            offers += u32::from(slot.tcb.has_offer(&self.core.shared));
             let key = self.core.flows.key(index);
             assert_eq!(self.core.find(&key, self.core.hash.flow(&key)), Some(Found::Flow(index)));
             let is_queued = slot.is(Mark::Queued);
@@ -224,6 +232,9 @@ impl Engine {
             assert!(is_queued || slot.is(Mark::Waiting) || !due, "nobody will serve {slot:?}");
         }
         assert_eq!(queued, self.core.ready.len(), "the queue holds each flow at most once");
+        assert_eq!(offers, self.core.shared.offers.len(), "offers belong to flows");
+        let (made, share) = self.promised();
+        assert!(promised == made && made <= share, "{promised} octets are promised, {made} of {share}");
         let waiting: usize = self.core.listeners.iter().map(|listener| listener.waiting.len()).sum();
         let marked = |mark| self.core.flows.iter().filter(|(_, slot)| slot.is(mark)).count();
         assert_eq!(waiting, marked(Mark::Waiting));

@@ -18,13 +18,14 @@ pub struct Limits {
     pub chunk_len: u32,
     /// Chunks of all send buffers.
     pub send_chunks: u32,
-    /// Chunks of all receive buffers.
+    /// Chunks of all receive buffers: windows beyond the initial ones promise three quarters of them at most.
     pub recv_chunks: u32,
     /// Connections that may have gaps in what they received at the same time.
     pub reassembly_max: u32,
     /// Connections that may have more than the least at the same time: text not yet read, gaps, a loss being
     /// repaired, urgent data, or text to send beyond one chunk. Without such a record text is dropped as
-    /// without a chunk, and losses are repaired when the retransmission timer says so.
+    /// without a chunk, and losses are repaired when the retransmission timer says so. As many connections may have
+    /// windows beyond the initial one.
     pub busy_max: u32,
     /// Connections whose congestion control is a model of the path (BBR) at the same time. Each also counts among
     /// those of `busy_max` from its beginning to its end. Those beyond have RFC 5681's.

@@ -27,7 +27,7 @@ pub struct PlanItem {
 /// as the system gives out zeroed memory only when it is touched, which Linux does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    items: [PlanItem; 15],
+    items: [PlanItem; 16],
 }
 
 impl MemoryPlan {
@@ -56,6 +56,7 @@ impl MemoryPlan {
                 RecvPools::range_octets(limits.reassembly_max),
             ),
             item("records of busy connections", limits.busy_max, Shared::record_octets(limits.busy_max)),
+            item("records of windows", limits.busy_max, Shared::offer_octets(limits.busy_max)),
             item(
                 "runs of octets in flight",
                 Shared::runs(limits.busy_max),
@@ -143,6 +144,7 @@ mod tests {
             ("TIME-WAIT records", 24, "a tuple, two numbers, two timestamps and a deadline"),
             ("reassembly queues", 8, "where the first range is, and RCV.NXT"),
             ("ranges of text out of order", 8, "two numbers"),
+            ("records of windows", 8, "a number and a time"),
             ("timers", 12, "a deadline and two neighbours"),
             ("entries of the index", 4, "a value"),
         ] {

@@ -11,6 +11,7 @@ use super::scoreboard::SentPool;
 use super::send_buf::SendCursors;
 use super::settings::SettingsTable;
 use super::tcb::Tcb;
+use super::window::Offer;
 use crate::base::{Seq, Slab, Slot};
 
 /// What all TCBs of one engine share, and borrow for each call.
@@ -24,6 +25,8 @@ pub struct Shared {
     pub sent: SentPool,
     /// The models of paths, of those whose congestion control is one.
     pub models: Slab<Model>,
+    /// The windows of those that may need more than the initial one.
+    pub offers: Slab<Offer>,
 }
 
 impl Shared {
@@ -35,6 +38,7 @@ impl Shared {
             cold: Slab::with_capacity(cold),
             sent: SentPool::with_capacity(Self::runs(cold)),
             models: Slab::with_capacity(models),
+            offers: Slab::with_capacity(cold),
         }
     }
 
@@ -53,6 +57,11 @@ impl Shared {
         /// Of those that have much in flight few lose much of it at the same time.
         const EACH: u32 = 8;
         cold.saturating_mul(EACH).saturating_add(1 << 12)
+    }
+
+    /// Octets of the offers of as many.
+    pub const fn offer_octets(cold: u32) -> u64 {
+        Slab::<Offer>::octets(cold)
     }
 
     /// Octets of those.
@@ -84,6 +93,8 @@ pub struct TcbCold {
     pub(super) duplicate: (Seq, Seq),
     /// Where the segment with CWR begins, while that is not acknowledged: [`Tcb::keeps_cwr`].
     pub(super) cwr: Seq,
+    /// Where the connection's offer lies, if it has one.
+    pub(super) offer: u32,
     /// Octets of kept text that the user is looking at: [`Tcb::front`] to [`Tcb::consumed`].
     pub(super) offered: u32,
 }
@@ -122,7 +133,7 @@ impl Tcb {
     /// What is attached, attached now if nothing was; `None` when none is left.
     pub(super) fn attach<'a>(&mut self, shared: &'a mut Shared) -> Option<&'a mut TcbCold> {
         if !self.flags.any(Flags::ATTACHED) {
-            self.cold = shared.cold.insert(TcbCold::default())?;
+            self.cold = shared.cold.insert(TcbCold { offer: self.cold, ..TcbCold::default() })?;
             self.flags.set(Flags::ATTACHED);
         }
         shared.cold.at_mut(self.cold)
@@ -164,7 +175,9 @@ impl Tcb {
         }
         self.flags.clear(Flags::ATTACHED | Flags::UNREAD | Flags::GAPS | Flags::DUPLICATE);
         self.forget_cwr();
+        let offer = shared.cold.at(self.cold).map_or(Offer::NOWHERE, |cold| cold.offer);
         shared.cold.remove(self.cold);
+        self.cold = offer;
     }
 
     /// The receive buffer has changed.
@@ -191,6 +204,9 @@ impl Tcb {
     /// Gives everything back that was lent to it; the TCB is then only good for dropping.
     pub fn release(&mut self, send: &mut ChunkPool, recv: &mut RecvPools, shared: &mut Shared) {
         self.send_buf.clear(send);
+        if self.has_offer(shared) {
+            self.end_promise(recv, shared);
+        }
         if let Some(cold) = self.cold_mut(shared) {
             cold.recv_buf.clear(recv);
             self.close_board(shared);

@@ -67,6 +67,8 @@ impl Flags {
 
     /// The next ACK reports text that was received twice (RFC 2883).
     pub const DUPLICATE: Self = Self(1 << 29);
+    /// It offers more than the initial window. Without it, what was promised beyond that is being taken back.
+    pub const WIDE: Self = Self(1 << 31);
 
     /// Its congestion control has a model of the path, which also sets the pace.
     pub const MODEL: Self = Self(1 << 30);

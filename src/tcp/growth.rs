@@ -44,7 +44,12 @@ impl Tcb {
     /// The round trip by RFC 7323 §4.1, in steps of the timestamp clock, a millisecond: too coarse for RTO, and
     /// good enough to see that it has grown by four (RFC 9406), for which every acknowledgment is to measure.
     fn stamped_rtt_us(&self, seg: &Segment<'_>, env: &Env<'_>) -> Option<u32> {
-        let sent_at = seg.stamps?.ecr.wrapping_sub(self.ts.offset);
+        self.echoed_rtt_us(seg.stamps?.ecr, env)
+    }
+
+    /// How long ago what is echoed was sent, microseconds.
+    pub(super) fn echoed_rtt_us(&self, ecr: u32, env: &Env<'_>) -> Option<u32> {
+        let sent_at = ecr.wrapping_sub(self.ts.offset);
         let rtt_ms = timestamp_clock(env.now).wrapping_sub(sent_at);
         // What was never sent here is of some time long ago, or to come.
         (rtt_ms < RTT_MAX_MS).then(|| rtt_ms * 1_000)

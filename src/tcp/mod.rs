@@ -11,7 +11,7 @@
 //! | losses with SACK (RFC 6675, 8985, 6937, 5682), without (RFC 6582) | `loss`, `probe`, `scoreboard`, `rack`, `prr`, `spurious`; `recovery` |
 //! | §3.7.2 path MTU discovery (RFC 1191, 8201, 4821) | `icmp`, `path` |
 //! | §3.8.2 congestion control (RFC 5681), ECN (RFC 3168) | `congestion`, `growth`; `ecn` |
-//! | §3.8.6 window, Nagle, probes | `output`, `expire` |
+//! | §3.8.6 window, Nagle, probes | `output`, `expire`, `window` |
 //! | §3.9.2.2 ICMP | `icmp` |
 //! | §3.10.1 to §3.10.6 user calls | `calls`, `user`, `options` |
 //! | §3.10.7.3, §3.10.7.4 SEGMENT ARRIVES | `arrives`, `ack`, `text` |
@@ -61,6 +61,7 @@ mod text;
 mod time_wait;
 mod timers;
 mod user;
+mod window;
 
 pub use arrives::Arrival;
 pub use challenge::ChallengeLimit;
@@ -81,3 +82,4 @@ pub use state::{Input, Next, State};
 pub use tcb::{Env, Opening, Tcb};
 pub use time_wait::{Predecessor, TimeWait, TimeWaitVerdict};
 pub use user::{CloseReason, FlowInfo, Report};
+pub use window::Promises;

@@ -53,7 +53,9 @@ pub struct FlowOptions {
     /// How long a close may wait for its text to be acknowledged: `None` for as long as it takes, zero
     /// turns every close into an abort.
     pub linger: Option<Duration>,
-    /// Largest receive window, octets; what the buffer holds.
+    /// Largest receive window, octets. It begins with 65,535 octets, if it may be that large, and grows with what is
+    /// read in a round trip, as long as the engine's receive buffers can keep what is offered. The window scale
+    /// follows from it.
     pub recv_buffer: u32,
     /// Most text queued and not yet acknowledged, octets. Beyond 256 KiB it is twice the congestion window, and no more
     /// than the engine's send buffers have left for others.
@@ -81,7 +83,7 @@ impl Default for FlowOptions {
             user_timeout: None,
             connect_timeout: None,
             linger: None,
-            recv_buffer: 256 * 1024,
+            recv_buffer: 6 << 20,
             send_buffer: 4 << 20,
             mss: None,
             dscp: 0,

@@ -366,7 +366,7 @@ impl Tcb {
     /// and forward only by a worthwhile step (RFC 9293 §3.8.6.2.2, MUST-39).
     #[inline(always)]
     fn open_window(&mut self, shared: &Shared) {
-        let limit = self.recv_limit(shared.settings.get(self.settings));
+        let limit = self.recv_window(shared);
         if !self.flags.any(Flags::UNREAD) {
             self.rcv.edge = self.rcv.edge.later(self.rcv.nxt + limit);
             return;
@@ -382,7 +382,7 @@ impl Tcb {
 
     /// Whether the user has read so much that the peer should hear of a larger window.
     pub(super) fn window_update_due(&self, shared: &Shared) -> bool {
-        let limit = self.recv_limit(shared.settings.get(self.settings));
+        let limit = self.recv_window(shared);
         let free = limit.saturating_sub(self.unread(shared));
         let edge = self.rcv.nxt + free;
         let gain = if self.rcv.edge.before(edge) { edge.since(self.rcv.edge) } else { 0 };

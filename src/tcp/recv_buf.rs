@@ -3,6 +3,7 @@
 
 use super::chunks::{ChunkPool, Cursor, NONE, TEXT_MAX};
 use super::reassembly::{RangePool, Ranges};
+use super::window::Promises;
 use crate::base::{Seq, Slab};
 use crate::wire::SackBlocks;
 
@@ -15,6 +16,8 @@ pub struct RecvPools {
     pub reassembly: Slab<Ranges>,
     /// What those have between the gaps.
     pub ranges: RangePool,
+    /// What windows promise beyond the initial ones.
+    pub promises: Promises,
 }
 
 impl RecvPools {
@@ -22,8 +25,9 @@ impl RecvPools {
     /// `reassembly_queues` connections at a time; the only allocation there is.
     pub fn new(chunks: u32, chunk_len: u32, reassembly_queues: u32) -> Self {
         let chunks = ChunkPool::new(chunks, chunk_len);
+        let promises = Promises::new(&chunks);
         let ranges = RangePool::with_capacity(Self::ranges(reassembly_queues));
-        Self { chunks, reassembly: Slab::with_capacity(reassembly_queues), ranges }
+        Self { chunks, reassembly: Slab::with_capacity(reassembly_queues), ranges, promises }
     }
 
     /// How many ranges there are for so many reassembly queues.

@@ -11,8 +11,9 @@ use super::flags::Flags;
 use super::recv_buf::RecvPools;
 use super::rtt::RttEstimator;
 use super::send_buf::SendBuf;
-use super::settings::{Settings, SettingsId};
+use super::settings::SettingsId;
 use super::timers::{FastTimers, SlowTimers, Timer};
+use super::window::{INITIAL_WINDOW, Offer};
 use super::{ChallengeLimit, CloseReason, FlowOptions, Predecessor, State, TcpConfig};
 use crate::base::{Clock, Counters, Instant, Micros32, Millis32, Seq};
 use crate::wire::TcpOptions;
@@ -168,7 +169,7 @@ pub struct Tcb {
     pub(super) state: State,
     pub(super) closed: Option<CloseReason>,
 
-    /// Where what is attached to it lies, with [`Flags::ATTACHED`].
+    /// Where what is attached to it lies, with [`Flags::ATTACHED`]; else where its offer lies, if it has one.
     pub(super) cold: u32,
     pub(super) rtt: RttEstimator,
     /// The segment being timed, with [`Flags::TIMED`]: its sequence number and when it left, an RTO ago at most
@@ -260,7 +261,7 @@ impl Tcb {
             settings: id,
             state,
             closed: None,
-            cold: 0,
+            cold: Offer::NOWHERE,
             rtt: RttEstimator::new(&config.rto),
             timed_seq: iss,
             timed_at: Micros32::default(),
@@ -286,7 +287,7 @@ impl Tcb {
         self.rcv.mss = mss_default.min(self.mss_most);
         // The SYN's own window is never scaled, so neither is the first one we offer.
         let settings = env.shared.settings.get(self.settings);
-        self.rcv.edge = self.rcv.nxt + settings.recv_limit.min(u32::from(u16::MAX));
+        self.rcv.edge = self.rcv.nxt + settings.recv_limit.min(INITIAL_WINDOW);
 
         let scaling = env.config.window_scale && syn.window_scale.is_some();
         self.snd.shift = syn.window_scale.filter(|_| scaling).unwrap_or(0);
@@ -331,12 +332,6 @@ impl Tcb {
     /// Why it is over; `None` while it lives.
     pub const fn closed(&self) -> Option<CloseReason> {
         self.closed
-    }
-
-    /// The largest receive window, octets: the settings', and what the window field can express.
-    #[inline]
-    pub(super) fn recv_limit(&self, settings: &Settings) -> u32 {
-        settings.recv_limit.min((1 << 16 << self.rcv.shift) - 1)
     }
 
     /// Which settings it has.
@@ -395,12 +390,10 @@ impl Tcb {
 }
 
 /// The least shift with which `limit` octets fit the window field (RFC 7323 §2.3).
+#[expect(clippy::cast_possible_truncation, reason = "at most 14")]
 pub const fn window_shift(limit: u32) -> u8 {
-    let mut shift = 0;
-    while shift < 14 && limit >> shift > u16::MAX as u32 {
-        shift += 1;
-    }
-    shift
+    let beyond = (u32::BITS - limit.leading_zeros()).saturating_sub(u16::BITS);
+    if beyond < 14 { beyond as u8 } else { 14 }
 }
 
 #[cfg(test)]

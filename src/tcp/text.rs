@@ -133,6 +133,9 @@ impl Tcb {
         self.rcv.nxt += 1;
         self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         self.flags.set(Flags::PEER_FIN);
+        if self.flags.any(Flags::WIDE) {
+            self.end_promise(env.recv, env.shared);
+        }
         self.apply(Input::Fin);
         if self.state == State::TimeWait {
             self.cancel_protocol_timers();

@@ -12,3 +12,4 @@ mod reuse;
 mod robustness;
 mod smoltcp_peer;
 mod transfers;
+mod window;

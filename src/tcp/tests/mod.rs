@@ -15,6 +15,7 @@ mod options;
 mod pair;
 mod retransmission;
 mod segments;
+mod sizing;
 mod time_wait;
 mod transfer;
 mod window;

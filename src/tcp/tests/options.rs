@@ -14,7 +14,7 @@ fn all(config: &mut TcpConfig, _: &mut FlowOptions) {
 fn a_syn_offers_everything_and_a_plain_answer_takes_it_all_away() {
     let mut host = Host::opening_with(all);
     let syn = host.expect("S 0+0");
-    assert_eq!((syn.options.mss, syn.options.window_scale), (Some(1_000), Some(3)));
+    assert_eq!((syn.options.mss, syn.options.window_scale), (Some(1_000), Some(7)));
     assert!(syn.options.sack_permitted);
     assert_eq!(syn.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((5_000 + 7_000, 0)));
     assert_eq!(syn.out.wnd, u16::MAX, "not scaled");
@@ -38,7 +38,7 @@ fn a_full_answer_agrees_on_everything() {
     assert_eq!(host.info().snd_wnd, 500, "the window of a SYN is not scaled");
     assert_eq!(host.info().mss, 900 - 12);
     assert_eq!(ack.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((12_000, 40)));
-    assert_eq!(u32::from(ack.out.wnd) << 3, 256 * 1_024);
+    assert_eq!(u32::from(ack.out.wnd) << 7, 65_408, "what the scale lets it say of 65,535");
     host.recv(a(1, 1).wnd(500).stamp(41));
     assert_eq!(host.info().snd_wnd, 2_000);
     host.recv(pa(11, 1, 10).stamp(42));
@@ -71,7 +71,7 @@ fn a_syn_ack_agrees_to_what_was_offered_only() {
         Sent::bare(half.syn_ack(&opening(super::segments::ISS, now), &FlowOptions::default(), &config))
     };
     let full = answer(s().scale(7).sack().stamp(44));
-    assert_eq!((full.options.mss, full.options.window_scale), (Some(1_000), Some(3)));
+    assert_eq!((full.options.mss, full.options.window_scale), (Some(1_000), Some(7)));
     assert!(full.options.sack_permitted);
     assert_eq!(full.options.timestamps.map(|ts| (ts.val, ts.ecr)), Some((7_009, 44)));
     assert_eq!((full.out.wnd, full.out.ack), (u16::MAX, super::segments::IRS + 1));
@@ -89,7 +89,7 @@ fn a_half_open_connection_remembers_what_was_agreed() {
     host.send(1);
     let sent = host.expect("PA 1+1 ack 1");
     assert_eq!(sent.options.timestamps.map(|ts| ts.ecr), Some(10));
-    assert_eq!(u32::from(sent.out.wnd) << 3, 256 * 1_024);
+    assert_eq!(u32::from(sent.out.wnd) << 7, 65_408, "what the scale lets it say of 65,535");
 }
 
 #[test]
