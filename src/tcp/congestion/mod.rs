@@ -143,6 +143,7 @@ impl Congestion {
 
     /// See [`CongestionControl::on_loss`].
     pub fn on_loss(&mut self, flight: u32, mss: u32, memory: Option<&mut Memory>) {
+        let flight = self.in_window(flight);
         each!(self.on_loss(flight, mss, memory));
     }
 
@@ -156,7 +157,14 @@ impl Congestion {
 
     /// See [`CongestionControl::on_timeout`].
     pub fn on_timeout(&mut self, flight: u32, mss: u32, first: bool, memory: Option<&mut Memory>) {
+        let flight = self.in_window(flight);
         each!(self.on_timeout(flight, mss, first, memory));
+    }
+
+    /// What of `flight` the window let out. FlightSize counts what has arrived beyond a hole: after a long repair it
+    /// is several windows, and a share of that would be more than before the loss.
+    const fn in_window(&self, flight: u32) -> u32 {
+        if flight < self.cwnd { flight } else { self.cwnd }
     }
 
     /// See [`CongestionControl::on_idle`].
@@ -238,6 +246,26 @@ pub fn initial_window(segments: u16, mss: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_never_leaves_a_larger_window() {
+        use CongestionAlgorithm::{Cubic, NewReno};
+        const MSS: u32 = 1_000;
+        for (algorithm, flight, after_loss, why) in [
+            (Cubic, 10 * MSS, 7 * MSS, "all of the window in flight"),
+            (Cubic, 5 * MSS, 3_500, "half of it"),
+            (Cubic, 30 * MSS, 7 * MSS, "three windows, of which most has arrived"),
+            (NewReno, 10 * MSS, 5 * MSS, "all of the window in flight"),
+            (NewReno, 30 * MSS, 5 * MSS, "three windows"),
+        ] {
+            let mut window = Congestion::new(algorithm, 10 * MSS);
+            window.on_loss(flight, MSS, Some(&mut Memory::default()));
+            assert_eq!((window.cwnd(), window.ssthresh()), (after_loss, after_loss), "{why}");
+            let mut window = Congestion::new(algorithm, 10 * MSS);
+            window.on_timeout(flight, MSS, true, Some(&mut Memory::default()));
+            assert_eq!((window.cwnd(), window.ssthresh()), (MSS, after_loss), "{why}, and a timeout");
+        }
+    }
 
     #[test]
     fn the_initial_window_is_that_of_rfc6928() {

@@ -72,7 +72,7 @@ mod tests {
     /// RFC 3465 §2.3.
     #[test]
     fn after_a_timeout_slow_start_opens_by_a_segment_for_each_acknowledgment_until_it_ends() {
-        let mut reno = new(10 * MSS);
+        let mut reno = new(20 * MSS);
         reno.on_timeout(20 * MSS, MSS, true, None);
         for want in 2..=10 {
             reno.on_ack(&acked(2 * MSS), None);
