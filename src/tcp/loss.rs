@@ -229,6 +229,7 @@ impl Tcb {
         env: &mut Env<'_>,
     ) -> Delivered {
         let (una, path) = (self.snd.una, self.path(env));
+        let (timed_seq, mut timed_arrived) = (self.timed_seq, false);
         let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
         let mut delivered = Delivered::default();
         let Some((loss, pool)) = self.loss(env.shared) else { return delivered };
@@ -248,12 +249,18 @@ impl Tcb {
         }
         let sacked = board.sacked();
         for &block in report.blocks.as_slice() {
-            board.sack(pool, una, block, &mut visit);
+            board.sack(pool, una, block, |run| {
+                timed_arrived |= timed_seq.in_window(run.start, run.len());
+                visit(run);
+            });
         }
         if board.sacked() > sacked {
             *sackers = sackers.saturating_add(1);
         }
         rack.advanced(una);
+        if timed_arrived && self.flags.take(Flags::TIMED) {
+            self.rtt.sample(self.timed_at.elapsed(env.now), &env.config.rto);
+        }
         delivered
     }
 

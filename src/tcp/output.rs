@@ -244,8 +244,10 @@ impl Tcb {
         if again {
             env.counters.add(Counter::Retransmits);
             self.retransmits = self.retransmits.saturating_add(1);
-            // Karn: its acknowledgment could be of either copy.
-            self.flags.clear(Flags::TIMED);
+            // Karn: its acknowledgment could be of either copy; and without SACK it waits for what is missing before it.
+            if !self.flags.any(Flags::BOARD) || self.timed_seq.in_window(seq, after.since(seq)) {
+                self.flags.clear(Flags::TIMED);
+            }
         } else {
             if !self.flags.any(Flags::TIMED) {
                 self.time(seq, env.now);

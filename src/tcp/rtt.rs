@@ -51,7 +51,11 @@ impl RttEstimator {
             self.rttvar_x4 = self.rttvar_x4 - self.rttvar_x4 / 4 + error;
             self.srtt_x8 = (self.srtt_x8 - self.srtt_x8 / 8 + rtt_us).max(1);
         }
-        self.rto_us = (self.srtt_x8 / 8).saturating_add(self.rttvar_x4).clamp(bounds.min_us, bounds.max_us);
+        // RFC 6298 (2.3) adds G at least. Where round trips are longer than the least RTO and all alike, that would be
+        // sooner than a delayed acknowledgment.
+        let srtt_us = self.srtt_x8 / 8;
+        let margin_us = self.rttvar_x4.max(srtt_us.min(bounds.min_us));
+        self.rto_us = srtt_us.saturating_add(margin_us).clamp(bounds.min_us, bounds.max_us);
     }
 
     /// RFC 6298 (5.5), RFC 9293 MUST-19: the timer expired, so back it off.
@@ -89,6 +93,17 @@ impl RttEstimator {
 mod tests {
     use super::*;
     use std::vec;
+
+    /// RFC 6298 (2.3): G, here the time by which the peer may delay an acknowledgment.
+    #[test]
+    fn rto_stays_above_long_round_trips_that_are_all_alike() {
+        for (rtt_ms, want_ms) in [(1, 200), (100, 200), (150, 300), (200, 400), (300, 500), (1_000, 1_200)] {
+            let bounds = RtoBounds::default();
+            let mut rtt = RttEstimator::new(&bounds);
+            (0..100).for_each(|_| rtt.sample(rtt_ms * 1_000, &bounds));
+            assert_eq!(rtt.rto_us() / 1_000, want_ms, "{rtt_ms} ms");
+        }
+    }
 
     #[test]
     fn rto_follows_rfc6298() {
