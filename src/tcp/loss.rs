@@ -452,7 +452,12 @@ impl Tcb {
         };
         assert_eq!(self.flags.any(Flags::BOARD), !cold.loss.board.is_empty(), "{self:?} {:?}", cold.loss);
         if self.flags.any(Flags::BOARD) {
-            cold.loss.board.check(&shared.sent, self.snd.una, self.snd.nxt);
+            let (una, nxt) = (self.snd.una, self.snd.nxt);
+            cold.loss.board.check(&shared.sent, una, nxt);
+            let in_flight: u32 = cold.loss.board.in_flight(&shared.sent, una).map(|run| run.len()).sum();
+            assert_eq!(cold.loss.pipe(nxt.since(una)), in_flight, "{self:?} {:?}", cold.loss);
         }
+        let is_over = cold.loss.recover.at_or_before(self.snd.una);
+        assert!(cold.loss.phase == Phase::Open || !is_over, "a repair of nothing: {self:?} {:?}", cold.loss);
     }
 }

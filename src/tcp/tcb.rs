@@ -360,6 +360,8 @@ impl Tcb {
             assert!(guarded || self.snd.flight() == 0, "octets in flight and no timer: {:?}", self.snd);
         }
         assert!(self.flags.any(Flags::ATTACHED) || !self.flags.any(Flags::UNREAD | Flags::GAPS), "{self:?}");
+        // RFC 5681 §3.1: no loss takes the last segment.
+        assert!(self.congestion.cwnd() >= u32::from(self.snd.mss), "less than a segment: {self:?}");
     }
 
     /// What must hold once [`Tcb::poll_segment`] has nothing more to say; for tests and simulations.
