@@ -102,7 +102,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.workers.print_plan(args.max_connections, args.listen.0[0].ip())? {
         return Ok(());
     }
-    args.workers.check()?;
     let app = args.serve_app()?;
     let control = stop_on_signal()?;
     let (backend, listen, mode) = match args.workers.backend {
@@ -150,8 +149,12 @@ fn run_kernel(args: &Args, app: &ServeApp, control: &Arc<Control>) -> anyhow::Re
     let slots = args.max_connections.min(u32::try_from(files).unwrap_or(u32::MAX));
     let mut addrs = args.listen.0.clone();
     let mut workers = Vec::new();
+    let congestion = args.workers.kernel_congestion();
     for _ in 0..args.workers.count {
         let listeners = addrs.iter().map(|&addr| Listener::bind(addr)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = &congestion {
+            listeners.iter().try_for_each(|listener| listener.set_congestion(name))?;
+        }
         // A port chosen by the kernel is chosen once, and the other workers share it.
         addrs = listeners.iter().map(Listener::addr).collect();
         workers.push(listeners);

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
+use std::string::{String, ToString};
 use std::time::Duration;
 use std::vec::Vec;
 
 use anyhow::bail;
+use clap::ValueEnum;
 
 use super::memory::{self, Memory};
 use super::parse::{self, Backend, Congestion, List};
@@ -44,7 +46,7 @@ pub(super) struct Workers {
     /// Send no tail loss probes (RFC 8985): for links on which answers are late and seldom lost
     #[arg(long)]
     no_tail_loss_probes: bool,
-    /// Congestion control with --backend xdp, cubic by default; the kernel uses its own
+    /// Congestion control, cubic by default; with --backend kernel of `serve` only, which else uses the kernel's own
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     cc: Option<Congestion>,
     /// Use explicit congestion notification (RFC 3168) with --backend xdp, where the peer does; the kernel has its own
@@ -83,7 +85,7 @@ impl Workers {
         Ok(true)
     }
 
-    /// Whether what was asked for goes together.
+    /// Whether what was asked of a generator goes together.
     ///
     /// # Errors
     ///
@@ -99,6 +101,12 @@ impl Workers {
             bail!("--ecn is not for --cc bbr, which has no answer to marks");
         }
         Ok(())
+    }
+
+    /// Congestion control by the kernel's name for it; `None` leaves the choice to the kernel.
+    pub fn kernel_congestion(&self) -> Option<String> {
+        let named = self.cc?.to_possible_value()?;
+        Some(if named.get_name() == "newreno" { "reno".to_string() } else { named.get_name().to_string() })
     }
 
     /// The options of connections: what both commands send is sent whole, so nothing is to be held back.

@@ -44,6 +44,17 @@ impl Listener {
         }
     }
 
+    /// Chooses congestion control for the connections that it accepts, by the kernel's name.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has none of that name, or does not let this process use it.
+    pub fn set_congestion(&self, name: &str) -> anyhow::Result<()> {
+        rustix::net::sockopt::set_tcp_congestion(&self.fd, name).with_context(|| {
+            std::format!("the kernel does not give {name}; see net.ipv4.tcp_available_congestion_control")
+        })
+    }
+
     /// Where it listens, with the port that was chosen where none was named.
     pub fn addr(&self) -> SocketAddr {
         self.addr
