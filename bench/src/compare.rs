@@ -168,7 +168,7 @@ impl Rate {
 }
 
 /// The middle one, or half-way between the two in the middle.
-fn median(samples: &[f64]) -> Option<f64> {
+pub fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

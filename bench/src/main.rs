@@ -8,6 +8,7 @@ mod environment;
 mod instructions;
 mod memory;
 mod pair;
+mod paths;
 mod peer;
 mod random;
 mod scale;
@@ -38,6 +39,8 @@ enum Command {
     Instructions(instructions::Args),
     /// Resident memory of an idle connection, a half-open one, and a TIME-WAIT record
     Memory(memory::Args),
+    /// ringroad to ringroad and kernel to kernel over the lab's link, path by path
+    Paths(paths::Args),
     /// Cost of a segment with 1,000 to 10,000,000 connections open and traffic on all of them
     Scale(scale::Args),
     /// Time of setting, cancelling and expiring a deadline with ten million armed
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Memory(args) => memory::run(&args),
+        Command::Paths(args) => paths::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Wheel(args) => wheel::run(&args),
     }
