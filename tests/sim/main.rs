@@ -4,6 +4,7 @@ mod census;
 mod common;
 mod ecn;
 mod engine;
+mod fairness;
 mod many;
 mod network;
 mod path;
