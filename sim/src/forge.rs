@@ -196,6 +196,7 @@ impl Forger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Worlds;
     use crate::segment::tests::example;
 
     #[test]
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn all_that_is_forged_can_be_sent() {
         let mut forger = Forger::new(3);
-        let scenario = Scenario::draw(1);
+        let scenario = Scenario::draw(1, Worlds::Any);
         assert_eq!(forger.forge(&scenario), None, "nothing was seen");
         for v6 in [false, true] {
             forger.see(&example(v6).frame());

@@ -8,12 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::run::{Failure, run_seed};
+use crate::scenario::Worlds;
 use crate::tally::Tally;
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Many {
     pub seeds: Range<u64>,
+    pub worlds: Worlds,
     pub steps: u64,
     pub threads: usize,
     /// No seed is begun after this; `None` for as long as it takes.
@@ -62,7 +64,7 @@ impl Many {
         started: Instant,
         say: &impl Fn(&str),
     ) -> bool {
-        let outcome = run_seed(seed, self.steps, |_, _| ());
+        let outcome = run_seed(seed, self.worlds, self.steps, |_, _| ());
         let (result, reported) = &mut *shared.lock().expect("no thread panicked");
         result.seeds += 1;
         result.tally.merge(&outcome.tally);
@@ -86,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_seed_of_the_range_is_run_once() {
-        let many = Many { seeds: 3..9, steps: 50, threads: 2, time: None };
+        let many = Many { seeds: 3..9, worlds: Worlds::Any, steps: 50, threads: 2, time: None };
         let result = many.run(|line| panic!("{line}"));
         assert_eq!((result.seeds, result.tally.get(Event::Worlds)), (6, 6));
     }

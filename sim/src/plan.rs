@@ -108,12 +108,12 @@ fn draw_ending(rng: &mut Rng, apps: &Apps, is_active: bool) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
+    use crate::scenario::{Scenario, Worlds};
 
     #[test]
     fn an_active_end_always_ends_by_itself_and_an_orderly_one_loses_nothing() {
         let mut rng = Rng::new(1);
-        let drawn = Scenario::draw(1).apps;
+        let drawn = Scenario::draw(1, Worlds::Any).apps;
         for orderly in [false, true] {
             let apps = Apps { orderly, ..drawn.clone() };
             let plans: Vec<_> = (0..1_000).map(|_| Plan::draw(&mut rng, &apps, true).ending).collect();

@@ -25,12 +25,31 @@ pub const FORGED_LATE_MAX: Duration = Duration::from_millis(20);
 pub enum Kind {
     /// Links without faults, and nobody who means harm: whatever fails needs an application that wanted it.
     Calm,
+    /// Links that lose, reorder, repeat and damage frames, all of it together and much of it; nothing else happens, and
+    /// patience is long, so that nothing fails either.
+    Lossy,
     /// Few source ports, used again at once, on links that repeat old segments.
     Reuse,
     /// Loss, damage, stalls, clocks that jump, restarts, tight tables.
     Rough,
     /// All of that, and somebody who forges segments.
     Hostile,
+}
+
+impl Kind {
+    /// Whether nothing fails for which no application asked, and no table is full.
+    pub const fn is_gentle(self) -> bool {
+        matches!(self, Self::Calm | Self::Lossy)
+    }
+}
+
+/// Which worlds seeds stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worlds {
+    /// Of all kinds but [`Kind::Lossy`].
+    Any,
+    /// Of that one.
+    Lossy,
 }
 
 /// How often something happens, per million steps.
@@ -131,16 +150,19 @@ const fn ms(ms: u64) -> Duration {
 }
 
 impl Scenario {
-    /// The scenario of `seed`.
-    pub fn draw(seed: u64) -> Self {
+    /// The scenario of `seed` among `worlds`.
+    pub fn draw(seed: u64, worlds: Worlds) -> Self {
         let mut rng = Rng::new(seed ^ 0x51_u64.rotate_right(8));
         let kinds =
             [Kind::Calm, Kind::Reuse, Kind::Reuse, Kind::Rough, Kind::Rough, Kind::Hostile, Kind::Hostile];
-        let kind = pick(&mut rng, &kinds);
+        let kind = match worlds {
+            Worlds::Any => pick(&mut rng, &kinds),
+            Worlds::Lossy => Kind::Lossy,
+        };
         let timestamps = rng.below(4) > 0;
         let mut faults = draw_faults(&mut rng, kind, timestamps);
-        if matches!(kind, Kind::Rough | Kind::Hostile) {
-            draw_path(&mut Rng::new(seed ^ 0x52_u64.rotate_right(8)), &mut faults);
+        if matches!(kind, Kind::Lossy | Kind::Rough | Kind::Hostile) {
+            draw_path(&mut Rng::new(seed ^ 0x52_u64.rotate_right(8)), kind, &mut faults);
         }
         let rates = draw_rates(&mut rng, kind);
         let mut lifetime = faults.lifetime_max(FRAME_LEN_MAX) + ms(1);
@@ -229,6 +251,16 @@ fn draw_faults(rng: &mut Rng, kind: Kind, timestamps: bool) -> LinkConfig {
             replay_us: pick(rng, &[10_000, 100_000, 1_000_000]),
             ..LinkConfig::PERFECT
         },
+        Kind::Lossy => LinkConfig {
+            delay_us,
+            jitter_us,
+            loss: 10_000 + up_to(rng, 290_000),
+            duplicate: 10_000 + up_to(rng, 290_000),
+            corrupt: 10_000 + up_to(rng, 40_000),
+            replay: some(rng, 50_000),
+            replay_us: any_size(rng, 1_000_000),
+            ..LinkConfig::PERFECT
+        },
         Kind::Rough | Kind::Hostile => LinkConfig {
             delay_us,
             jitter_us,
@@ -242,9 +274,13 @@ fn draw_faults(rng: &mut Rng, kind: Kind, timestamps: bool) -> LinkConfig {
     }
 }
 
-/// What makes a link a long path through others' equipment, in half of the worlds.
-fn draw_path(rng: &mut Rng, link: &mut LinkConfig) {
-    if rng.below(2) == 0 {
+/// What makes a link a long path through others' equipment, in half of the worlds; a lossy one always reorders.
+fn draw_path(rng: &mut Rng, kind: Kind, link: &mut LinkConfig) {
+    let is_long = rng.below(2) == 1;
+    if kind == Kind::Lossy {
+        (link.reorder, link.reorder_us) = (10_000 + up_to(rng, 290_000), 100 + any_size(rng, 20_000));
+    }
+    if !is_long {
         return;
     }
     link.rate_bps = 1_000_000 << rng.below(11);
@@ -258,6 +294,9 @@ fn draw_path(rng: &mut Rng, link: &mut LinkConfig) {
         1 => Mark::Above(any_size(rng, 30)),
         _ => Mark::Share(up_to(rng, 200_000)),
     };
+    if kind == Kind::Lossy {
+        return;
+    }
     link.bursts = (rng.below(2) == 0).then(|| Bursts::new(up_to(rng, 100_000), 1 + up_to(rng, 9)));
     link.reorder = some(rng, 100_000);
     link.reorder_us = any_size(rng, 20_000);
@@ -287,7 +326,7 @@ fn draw_machine(
         mtu: pick(rng, &[1_280, 1_400, 1_500, 1_500, 9_000]),
         faults,
         // A SYN-ACK that finds no frame is as good as lost.
-        tx_room: if kind == Kind::Calm || rng.below(3) > 0 {
+        tx_room: if kind.is_gentle() || rng.below(3) > 0 {
             usize::MAX
         } else {
             1 + any_size(rng, 64) as usize
@@ -300,10 +339,10 @@ fn draw_machine(
 }
 
 fn draw_limits(rng: &mut Rng, kind: Kind) -> Limits {
-    let tight = !matches!(kind, Kind::Calm | Kind::Reuse) && rng.below(2) == 0;
+    let tight = !kind.is_gentle() && kind != Kind::Reuse && rng.below(2) == 0;
     let most = |rng: &mut Rng, most: u32| if tight { 1 + any_size(rng, most - 1) } else { most };
-    // Of what a calm world needs nothing runs out.
-    let ample = if kind == Kind::Calm { 512 } else { 0 };
+    // Of what a gentle world needs nothing runs out.
+    let ample = if kind.is_gentle() { 512 } else { 0 };
     Limits {
         flows_max: 4 + most(rng, 60) + ample,
         half_open_max: 1 + most(rng, 31) + ample,
@@ -326,9 +365,10 @@ fn draw_tcp(rng: &mut Rng, kind: Kind, timestamps: bool, lifetime: Duration) -> 
         Kind::Reuse => lifetime * 2,
         // Longer than any FIN takes to come again.
         Kind::Calm => ms(10_000),
+        Kind::Lossy => ms(600_000),
         Kind::Rough | Kind::Hostile => ms(u64::from(1 + any_size(rng, 60_000))),
     };
-    TcpConfig {
+    let drawn = TcpConfig {
         initial_window: pick(rng, &[1, 2, 4, 10]),
         rto: RtoBounds {
             initial_us: pick(rng, &[100_000, 1_000_000, 3_000_000]),
@@ -349,7 +389,13 @@ fn draw_tcp(rng: &mut Rng, kind: Kind, timestamps: bool, lifetime: Duration) -> 
         window_scale: rng.below(4) > 0,
         sack: rng.below(4) > 0,
         tail_loss_probes: true,
+    };
+    if kind != Kind::Lossy {
+        return drawn;
     }
+    // However often it takes: some three hundred attempts.
+    let rto = RtoBounds { initial_us: 1_000_000, max_us: 4_000_000, ..drawn.rto };
+    TcpConfig { rto, r2: ms(1_200_000), r2_syn: ms(1_200_000), syn_ack_retries: 255, ..drawn }
 }
 
 fn draw_rates(rng: &mut Rng, kind: Kind) -> Rates {
@@ -369,10 +415,12 @@ fn draw_rates(rng: &mut Rng, kind: Kind) -> Rates {
 }
 
 fn draw_apps(rng: &mut Rng, kind: Kind, timestamps: bool) -> Apps {
-    let orderly = kind == Kind::Reuse || rng.below(4) == 0;
+    let orderly = matches!(kind, Kind::Lossy | Kind::Reuse) || rng.below(4) == 0;
     let longest = match (kind, timestamps) {
         (Kind::Reuse, true) => 3_000,
         (Kind::Reuse, false) => 600,
+        // Long enough that one loss is not repaired when the next is found.
+        (Kind::Lossy, _) => pick(rng, &[10_000, 100_000]),
         _ => pick(rng, &[10, 1_000, 10_000, 10_000, 100_000]),
     };
     Apps {
@@ -382,8 +430,8 @@ fn draw_apps(rng: &mut Rng, kind: Kind, timestamps: bool) -> Apps {
         orderly,
         to_closed_port: if orderly { 0 } else { pick(rng, &[0, 0, 50_000]) },
         pause_accept: if kind == Kind::Reuse { 0 } else { pick(rng, &[0, 0, 20_000]) },
-        half_open_max: if kind == Kind::Calm { 512 } else { 1 + any_size(rng, 31) },
-        backlog: if kind == Kind::Calm { 512 } else { 1 + any_size(rng, 15) },
+        half_open_max: if kind.is_gentle() { 512 } else { 1 + any_size(rng, 31) },
+        backlog: if kind.is_gentle() { 512 } else { 1 + any_size(rng, 15) },
         options: (0..6).map(|_| draw_options(rng, kind)).collect(),
     }
 }
@@ -409,7 +457,7 @@ fn draw_windows(rng: &mut Rng, apps: &mut Apps) {
 }
 
 fn draw_options(rng: &mut Rng, kind: Kind) -> FlowOptions {
-    let rare = |rng: &mut Rng| kind != Kind::Reuse && rng.below(8) == 0;
+    let rare = |rng: &mut Rng| !matches!(kind, Kind::Lossy | Kind::Reuse) && rng.below(8) == 0;
     // Whoever waits for a peer that is gone would wait for ever without it.
     let keep_alive = KeepAlive {
         idle: ms(1_000 + u64::from(any_size(rng, 60_000))),
@@ -421,7 +469,12 @@ fn draw_options(rng: &mut Rng, kind: Kind) -> FlowOptions {
     FlowOptions {
         congestion: pick(rng, &algorithms),
         nagle: rng.below(2) == 0,
-        keep_alive: (kind != Kind::Calm || rng.below(2) == 0).then_some(keep_alive),
+        keep_alive: match kind {
+            // All probes may well be lost.
+            Kind::Lossy => None,
+            Kind::Calm if rng.below(2) == 1 => None,
+            _ => Some(keep_alive),
+        },
         user_timeout: rare(rng).then(|| ms(5_000)),
         connect_timeout: rare(rng).then(|| ms(pick(rng, &[100, 5_000]))),
         linger: rare(rng).then(|| ms(pick(rng, &[0, 10, 1_000]))),
@@ -430,5 +483,24 @@ fn draw_options(rng: &mut Rng, kind: Kind) -> FlowOptions {
         dscp: u8::try_from(rng.below(64)).expect("six bits"),
         ttl: pick(rng, &[1, 64, 255]),
         ..FlowOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lossy_worlds_have_every_fault_at_once_and_up_to_three_in_ten_lost() {
+        let mut losses = Vec::new();
+        for seed in 0..1_000 {
+            let drawn = Scenario::draw(seed, Worlds::Lossy);
+            let link = drawn.machines[0].faults;
+            let faults = [link.loss, link.reorder, link.duplicate, link.corrupt];
+            assert!(faults.iter().all(|&share| share >= 10_000), "seed {seed}: {link:?}");
+            losses.push(link.loss);
+        }
+        losses.sort_unstable();
+        assert!(losses[500] > 140_000 && (290_000..=300_000).contains(&losses[999]), "{losses:?}");
     }
 }

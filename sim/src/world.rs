@@ -16,7 +16,7 @@ use crate::forge::Forger;
 use crate::inspect::{Sums, check_empty, check_frame, check_traffic};
 use crate::monitor::Monitor;
 use crate::rule::{Rule, Violation, check};
-use crate::scenario::{Kind, STALL_MAX, Scenario, addresses, any_size, mac};
+use crate::scenario::{Kind, STALL_MAX, Scenario, Worlds, addresses, any_size, mac};
 use crate::tally::{Event, Tally};
 
 /// Something that the world does later.
@@ -61,9 +61,9 @@ impl World {
     /// First of as many ports, for connections that are opened from both ends.
     const CROSSING_PORTS: u16 = 4_096;
 
-    /// The world of `seed`, started.
-    pub fn new(seed: u64) -> Self {
-        let scenario = Rc::new(Scenario::draw(seed));
+    /// The world of `seed` among `worlds`, started.
+    pub fn new(seed: u64, worlds: Worlds) -> Self {
+        let scenario = Rc::new(Scenario::draw(seed, worlds));
         let book = Rc::new(RefCell::new(Book::default()));
         let mut net = SimNet::new(seed);
         let workers = scenario.workers();
@@ -74,7 +74,8 @@ impl World {
             net.host_mut(number).limit_tx(drawn.tx_room);
             net.host_mut(number).limit_rx(drawn.rx_ring);
         }
-        let is_followed = matches!(scenario.kind, Kind::Calm | Kind::Rough) && scenario.rates.restart == 0;
+        let is_followed =
+            matches!(scenario.kind, Kind::Calm | Kind::Lossy | Kind::Rough) && scenario.rates.restart == 0;
         let machines = vec![(0, false); scenario.machines.len()];
         Self {
             scenario,
@@ -377,7 +378,7 @@ impl World {
             self.inspect(see)?;
             check(Rule::Liveness, self.steps < last, || "it goes on for ever".to_owned())?;
         }
-        self.book.borrow().check_ends(self.scenario.kind == Kind::Calm)?;
+        self.book.borrow().check_ends(self.scenario.kind.is_gentle())?;
         (0..self.workers.len()).try_for_each(|host| check_empty(host, &self.net.host(host).engine))
     }
 
