@@ -76,8 +76,11 @@ impl Tcb {
         self.flags.clear(Flags::REPAIR | Flags::TAIL_PROBE);
         if !self.lose_all(before, env) {
             let nxt = self.snd.nxt;
+            let counts = !self.flags.any(Flags::SACK);
             if let Some(cold) = self.attach(env.shared) {
-                cold.recovery.on_timeout(nxt);
+                if counts {
+                    cold.recovery.on_timeout(nxt);
+                }
                 cold.loss.total = cold.loss.total.wrapping_add(flight);
             }
             self.snd.cursor = self.snd.una;

@@ -5,6 +5,7 @@ use super::host::Host;
 use super::{a, fa, pa, sa};
 use crate::base::{Counter, DropReason};
 use crate::tcp::State;
+use crate::tcp::scoreboard::SentPool;
 
 /// A connection for which nothing is left to attach.
 fn without_records() -> Host {
@@ -69,6 +70,17 @@ fn a_long_queue_and_a_loss_hold_a_record_until_all_is_acknowledged() {
     host.send(1);
     host.recv(a(1, 5_802));
     assert_bare(&host, "beyond what the timeout sent again");
+}
+
+/// With SACK nobody counts duplicates, so there is nothing to guard.
+#[test]
+fn a_timeout_for_which_no_run_is_left_leaves_nothing_behind() {
+    let mut host = Host::open(|config, _| config.sack = true, sa().sack());
+    host.lent.shared.sent = SentPool::with_capacity(0);
+    host.send(400);
+    host.fire();
+    host.recv(a(1, 401));
+    assert_bare(&host, "sent again and acknowledged");
 }
 
 #[test]

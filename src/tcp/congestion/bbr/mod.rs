@@ -236,7 +236,7 @@ const UNKNOWN: u32 = u32::MAX;
 
 impl Model {
     /// Of a connection that has sent nothing: its window is `cwnd` octets, its first number `iss`, and `arrived` as
-    /// in [`Heard`].
+    /// [`Model::heard`] is told.
     pub fn new(cwnd: u32, srtt_us: u32, iss: Seq, arrived: u32, now: Micros32) -> Self {
         let rtt_us = if srtt_us == 0 { RTT_US } else { srtt_us };
         let rate = u64::from(cwnd) * 1_000_000 / u64::from(rtt_us);
