@@ -14,46 +14,57 @@ use crate::wire::Mac;
 
 /// Between looks: short enough that a first SYN hardly waits, long enough to cost nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Looks after which a wish is given up, to be asked anew: the kernel itself asks once a second.
-const GIVE_UP_AFTER: u32 = 200;
+/// Looks after which the kernel is asked anew: a second, after which it repeats itself, and three times before it gives
+/// up.
+const ASK_AFTER: u32 = 200;
+/// How often it is asked before a wish is given up: for three minutes, as long as a SYN is sent again.
+const ASK_MOST: u32 = 180;
 
 /// Addresses that workers want and have not been told.
 #[derive(Debug, Default)]
 struct Wishes {
-    /// Each with the looks since it was wished for.
-    pending: Vec<(IpAddr, u32)>,
+    pending: Vec<Wish>,
+}
+
+#[derive(Debug)]
+struct Wish {
+    addr: IpAddr,
+    /// Looks since the kernel was asked last.
+    looks: u32,
+    asked: u32,
 }
 
 impl Wishes {
     fn add(&mut self, addr: IpAddr) {
-        if !self.pending.iter().any(|&(known, _)| known == addr) {
-            self.pending.push((addr, 0));
+        if !self.pending.iter().any(|wish| wish.addr == addr) {
+            self.pending.push(Wish { addr, looks: 0, asked: 0 });
         }
     }
 
     /// Whether the kernel's table is worth reading now: at once and soon after asking, then ever less often,
     /// for the table may be long and the neighbour away.
     fn is_look_due(&self) -> bool {
-        self.pending.iter().any(|&(_, looks)| looks == 0 || looks.is_power_of_two())
+        self.pending.iter().any(|wish| wish.looks == 0 || wish.looks.is_power_of_two())
     }
 
     /// Ends the wish for `addr`; returns whether there was one.
     fn fulfil(&mut self, addr: IpAddr) -> bool {
         let before = self.pending.len();
-        self.pending.retain(|&(wanted, _)| wanted != addr);
+        self.pending.retain(|wish| wish.addr != addr);
         self.pending.len() < before
     }
 
-    /// Those for which the kernel has not been asked.
+    /// Those for which the kernel is to be asked now.
     fn unasked(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.pending.iter().filter(|&&(_, looks)| looks == 0).map(|&(addr, _)| addr)
+        self.pending.iter().filter(|wish| wish.looks == 0).map(|wish| wish.addr)
     }
 
-    /// A look has passed.
+    /// A look has passed. An answer may be lost, and come long after, so that a wish lasts as long as somebody may wait.
     fn grow_old(&mut self) {
-        self.pending.retain_mut(|(_, looks)| {
-            *looks += 1;
-            *looks < GIVE_UP_AFTER
+        self.pending.retain_mut(|wish| {
+            wish.asked += u32::from(wish.looks == 0);
+            wish.looks = (wish.looks + 1) % ASK_AFTER;
+            wish.asked < ASK_MOST
         });
     }
 }
@@ -156,14 +167,31 @@ mod tests {
         assert!(!wishes.is_look_due(), "nobody wants anything");
         wishes.add(A);
         let mut looks = Vec::new();
-        for look in 0..GIVE_UP_AFTER {
+        for look in 0..ASK_AFTER {
             if wishes.is_look_due() {
                 looks.push(look);
             }
             wishes.grow_old();
         }
         assert_eq!(looks, [0, 1, 2, 4, 8, 16, 32, 64, 128]);
+    }
+
+    /// The kernel's own second question, a second after the first, may be the one that is answered.
+    #[test]
+    fn a_wish_outlives_lost_answers_and_is_asked_anew_each_second() {
+        let mut wishes = Wishes::default();
         wishes.add(A);
-        assert_eq!(wishes.unasked().count(), 1, "it is asked for anew after a second");
+        let mut asked = Vec::new();
+        for look in 0..10 * ASK_AFTER {
+            if wishes.unasked().next().is_some() {
+                asked.push(look);
+            }
+            wishes.grow_old();
+        }
+        assert_eq!(asked, (0..10).map(|second| second * ASK_AFTER).collect::<Vec<_>>());
+        assert!(wishes.fulfil(A));
+        wishes.add(A);
+        (0..ASK_MOST * ASK_AFTER).for_each(|_| wishes.grow_old());
+        assert!(!wishes.fulfil(A), "nobody waits for so long");
     }
 }
