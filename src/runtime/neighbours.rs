@@ -41,10 +41,10 @@ impl Wishes {
         }
     }
 
-    /// Whether the kernel's table is worth reading now: at once and soon after asking, then ever less often,
-    /// for the table may be long and the neighbour away.
+    /// Whether the kernel's table is worth reading now: at once and soon after asking, then ever less often, and after
+    /// the first second only with each question, for the table may be long and the neighbour away.
     fn is_look_due(&self) -> bool {
-        self.pending.iter().any(|wish| wish.looks == 0 || wish.looks.is_power_of_two())
+        self.pending.iter().any(|wish| wish.looks == 0 || (wish.asked == 1 && wish.looks.is_power_of_two()))
     }
 
     /// Ends the wish for `addr`; returns whether there was one.
@@ -174,6 +174,12 @@ mod tests {
             wishes.grow_old();
         }
         assert_eq!(looks, [0, 1, 2, 4, 8, 16, 32, 64, 128]);
+        let later = (0..ASK_AFTER).filter(|_| {
+            let due = wishes.is_look_due();
+            wishes.grow_old();
+            due
+        });
+        assert_eq!(later.count(), 1, "when it is asked for anew");
     }
 
     /// The kernel's own second question, a second after the first, may be the one that is answered.

@@ -64,7 +64,7 @@ impl Engine {
             self.core.counters.add(Counter::SegmentsIn);
             if self.core.flows.at(index).is(Mark::Ecn) {
                 let marked = Segment { ce: ingress::is_marked(frame), ..seg };
-                return self.on_ecn_flow(index, link, marked, app, tx);
+                return self.on_flow(index, link, marked, app, tx);
             }
             if self.core.flows.at(index).tcb.is_predicted(&seg) {
                 self.on_predicted(index, link, &seg, app);
@@ -73,23 +73,6 @@ impl Engine {
             return self.on_flow(index, link, seg, app, tx);
         }
         self.on_no_flow(frame, packet, hash, found, app, tx)
-    }
-
-    /// A segment of a connection that may use ECN, with what its packet says of congestion.
-    #[inline(never)]
-    fn on_ecn_flow(
-        &mut self,
-        index: u32,
-        link: Link,
-        seg: Segment<'_>,
-        app: &mut impl App,
-        tx: &mut impl TxBatch,
-    ) -> Outcome {
-        if self.core.flows.at(index).tcb.is_predicted(&seg) {
-            self.on_predicted(index, link, &seg, app);
-            return Ok(());
-        }
-        self.on_flow(index, link, seg, app, tx)
     }
 
     /// A segment in a frame of any kind.

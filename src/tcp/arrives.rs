@@ -58,9 +58,7 @@ impl Tcb {
     pub fn on_segment<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
         let mut arrival = Arrival::default();
         if self.is_predicted(seg) {
-            if self.is_time_to_look(seg) {
-                self.look_at_window(seg.stamps.map(|stamps| stamps.ecr), env);
-            }
+            self.look_if_due(seg, env);
             self.take_predicted(seg, env);
             arrival.text = seg.text;
             return arrival;
@@ -263,9 +261,7 @@ impl Tcb {
         let seq = seq + old;
         let text = &text[..text.len().min(self.rcv.edge.since(seq) as usize)];
         if seq == self.rcv.nxt {
-            if self.is_time_to_look(seg) {
-                self.look_at_window(seg.stamps.map(|stamps| stamps.ecr), env);
-            }
+            self.look_if_due(seg, env);
             arrival.text = text;
             return Continue(());
         }

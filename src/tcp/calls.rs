@@ -56,9 +56,9 @@ impl Tcb {
     ///
     /// A quarter of the buffer must be free, or each acknowledgment would wake the user for a segment.
     pub fn take_writable(&mut self, pool: &ChunkPool, shared: &Shared) -> bool {
-        let writable = self.wants_room() && {
-            let quarter = self.send_limit(pool, shared).div_ceil(4);
-            self.send_room(pool, shared) >= quarter
+        let writable = self.wants_room() && self.may_send() && {
+            let limit = self.send_limit(pool, shared);
+            limit.saturating_sub(self.send_buf.len()) >= limit.div_ceil(4)
         };
         if writable {
             self.flags.clear(Flags::WANTS_ROOM);

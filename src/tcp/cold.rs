@@ -169,7 +169,7 @@ impl Tcb {
 
     fn detach(&mut self, shared: &mut Shared) {
         if self.flags.take(Flags::MODEL)
-            && let Some(Memory::Model(model)) = self.cold(shared).map(|cold| cold.congestion)
+            && let Some(model) = self.model_at(shared)
         {
             shared.models.remove(model);
         }

@@ -35,10 +35,18 @@ impl Tcb {
         }
     }
 
+    /// Where its model lies, if it has one.
+    pub(super) fn model_at(&self, shared: &Shared) -> Option<u32> {
+        match self.cold(shared)?.congestion {
+            Memory::Model(at) => Some(at),
+            _ => None,
+        }
+    }
+
     /// The model, if it has one.
     pub(super) fn model<'a>(&self, shared: &'a mut Shared) -> Option<&'a mut Model> {
-        let Some(Memory::Model(model)) = self.cold(shared).map(|cold| cold.congestion) else { return None };
-        shared.models.at_mut(model)
+        let at = self.model_at(shared)?;
+        shared.models.at_mut(at)
     }
 
     /// Octets `seq..after` leave now; SND.NXT is still what it was.
@@ -71,8 +79,8 @@ impl Tcb {
     /// Microseconds until text may leave that has to wait for its time. Nothing waits behind an empty flight: no answer
     /// would come to set a time by.
     fn waits_us(&self, shared: &Shared, now: impl Reading) -> u32 {
-        let Some(Memory::Model(model)) = self.cold(shared).map(|cold| cold.congestion) else { return 0 };
-        let due = shared.models.at(model).map_or(0, |model| model.due().ahead(now));
+        let model = self.model_at(shared).and_then(|at| shared.models.at(at));
+        let due = model.map_or(0, |model| model.due().ahead(now));
         if self.snd.flight() > 0 { due } else { 0 }
     }
 

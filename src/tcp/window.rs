@@ -128,6 +128,14 @@ impl Tcb {
         (seg.seq.raw() ^ end.raw()) >> Self::LOOK_SHIFT != 0
     }
 
+    /// [`Tcb::look_at_window`] if it is time to.
+    #[inline(always)]
+    pub(super) fn look_if_due(&mut self, seg: &Segment<'_>, env: &mut Env<'_>) {
+        if self.is_time_to_look(seg) {
+            self.look_at_window(seg.stamps.map(|stamps| stamps.ecr), env);
+        }
+    }
+
     /// Dynamic right-sizing (Fisk and Feng, 2001): a user who has read more than half of a window in a round trip gets
     /// four times as much as that. Twice is what the sender needs now, and in slow start it will need twice that
     /// by the time of the next look. `echo` is what the segment's timestamp echoes.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use ringroad::base::{AddrPair, FlowId, HashKey, Instant, Seq};
 use ringroad::io::link::LinkConfig;
@@ -322,6 +323,23 @@ pub fn after<A: App>(net: &SimNet<A>, seconds: u64) -> Instant {
 pub fn run<A: App>(net: &mut SimNet<A>, seconds: u64) {
     let until = after(net, seconds);
     assert!(net.run(until, 10_000_000), "it goes on for ever");
+}
+
+/// Runs while `goes_on`, which is told for how long it has run, in steps of 10 ms of virtual time and `most` at most;
+/// returns how long that was.
+pub fn run_while<A: App>(
+    net: &mut SimNet<A>,
+    most: Duration,
+    mut goes_on: impl FnMut(&mut SimNet<A>, Duration) -> bool,
+) -> Duration {
+    let start = net.now();
+    let mut took = Duration::ZERO;
+    while goes_on(net, took) {
+        assert!(net.run(net.now() + Duration::from_millis(10), 10_000_000), "it goes on for ever");
+        took = net.now().since(start);
+        assert!(took < most, "it does not end");
+    }
+    took
 }
 
 /// Nothing is left of any connection on any host.

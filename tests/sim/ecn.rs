@@ -2,7 +2,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::common::{Bulk, CLEAN, assert_nothing_left, connect, pair, run, see, v4, v6};
+use super::common::{Bulk, CLEAN, assert_nothing_left, connect, pair, run, run_while, see, v4, v6};
 use ringroad::base::Counter;
 use ringroad::io::link::{LinkConfig, LinkStats, Mark, QueueLimit};
 use ringroad::io::sim::SimNet;
@@ -45,16 +45,11 @@ fn transfer(seed: u64, (of, to): ([IpAddr; 2], [FlowOptions; 2]), octets: u64, l
     let mut net = pair(seed, client, server, link);
     net.capture();
     net.start();
-    let start = net.now();
-    let mut took = Duration::ZERO;
-    while net.host(0).app.done.is_empty() || net.host(1).app.done.is_empty() {
-        assert!(net.run(net.now() + Duration::from_millis(10), 10_000_000), "it goes on for ever");
-        took = net.now().since(start);
-        assert!(took < Duration::from_secs(600), "it does not end");
-        if net.host(0).engine.flow_count() + net.host(1).engine.flow_count() == 0 {
-            break;
-        }
-    }
+    let took = run_while(&mut net, Duration::from_secs(600), |net, took| {
+        let is_done = [0, 1].iter().all(|&host| !net.host(host).app.done.is_empty());
+        let flows: u32 = [0, 1].iter().map(|&host| net.host(host).engine.flow_count()).sum();
+        !is_done && (took.is_zero() || flows > 0)
+    });
     run(&mut net, 200);
     assert_nothing_left(&net, 2);
     for host in 0..2 {

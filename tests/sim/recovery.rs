@@ -1,7 +1,7 @@
 //! Repair of losses end to end: how much is sent again, and how long a transfer takes.
 use std::time::Duration;
 
-use super::common::{Bulk, CLEAN, assert_nothing_left, connect, pair, run, v4};
+use super::common::{Bulk, CLEAN, assert_nothing_left, connect, pair, run, run_while, v4};
 use ringroad::base::Counter;
 use ringroad::io::link::LinkConfig;
 use ringroad::stack::Listen;
@@ -25,13 +25,7 @@ fn transfer(seed: u64, octets: u64, link: LinkConfig) -> Outcome {
     let server = Bulk { listen: Some(Listen::new(v4(2), 80)), streams: (2, 1), ..Bulk::default() };
     let mut net = pair(seed, client, server, link);
     net.start();
-    let start = net.now();
-    let mut took = Duration::ZERO;
-    while net.host(0).app.done.is_empty() {
-        assert!(net.run(net.now() + Duration::from_millis(10), 10_000_000), "it goes on for ever");
-        took = net.now().since(start);
-        assert!(took < Duration::from_secs(600), "it does not end");
-    }
+    let took = run_while(&mut net, Duration::from_secs(600), |net, _| net.host(0).app.done.is_empty());
     run(&mut net, 200);
     assert_nothing_left(&net, 2);
     let (done, why) = &net.host(1).app.done[0];
