@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::flows::Mark;
 use super::ingress::{self, Link, Packet, TcpPacket};
 use super::listener::ListenerId;
-use super::plain;
+use super::plain::Plain;
 use crate::base::{Counter, DropReason, FlowKey, Seq};
 use crate::tcp::{Arrival, Env, IcmpMeaning, Report, Segment};
 
@@ -35,11 +35,11 @@ impl Engine {
     /// One frame; an error is why it went no further.
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
         let verify = self.core.config.verify_checksums;
-        if let Some(packet) = plain::parse(frame, verify) {
-            return self.on_tcp(frame, packet, app, tx);
+        if let Some(plain) = Plain::parse(frame, verify) {
+            return self.on_tcp(frame, &plain.packet(), app, tx);
         }
         let (key, meaning, seq) = match ingress::parse(frame, verify)? {
-            Packet::Tcp(packet) => return self.on_any(frame, packet, app, tx),
+            Packet::Tcp(packet) => return self.on_any(frame, &packet, app, tx),
             Packet::Icmp { key, meaning, seq } => (key, meaning, seq),
         };
         match self.core.find(&key, self.core.hash.flow(&key)) {
@@ -53,24 +53,20 @@ impl Engine {
     fn on_tcp(
         &mut self,
         frame: &[u8],
-        packet: TcpPacket<'_>,
+        packet: &TcpPacket<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
         let TcpPacket { link, key, seg } = packet;
-        let hash = self.core.hash.flow(&key);
-        let found = self.core.find(&key, hash);
+        let hash = self.core.hash.flow(key);
+        let found = self.core.find(key, hash);
         if let Some(Found::Flow(index)) = found {
             self.core.counters.add(Counter::SegmentsIn);
-            if self.core.flows.at(index).is(Mark::Ecn) {
-                let marked = Segment { ce: ingress::is_marked(frame), ..seg };
-                return self.on_flow(index, link, marked, app, tx);
-            }
-            if self.core.flows.at(index).tcb.is_predicted(&seg) {
-                self.on_predicted(index, link, &seg, app);
+            if self.core.flows.at(index).tcb.is_predicted(seg) {
+                self.on_predicted(index, *link, seg, app);
                 return Ok(());
             }
-            return self.on_flow(index, link, seg, app, tx);
+            return self.on_flow(index, *link, seg, app, tx);
         }
         self.on_no_flow(frame, packet, hash, found, app, tx)
     }
@@ -80,7 +76,7 @@ impl Engine {
     fn on_any(
         &mut self,
         frame: &[u8],
-        packet: TcpPacket<'_>,
+        packet: &TcpPacket<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -88,25 +84,17 @@ impl Engine {
     }
 
     /// A segment for which there is no TCB.
-    ///
-    /// Here and below, segments come by value: one that is never referred to need never be in memory on the way
-    /// that most of them take.
     #[inline(never)]
     fn on_no_flow(
         &mut self,
         frame: &[u8],
-        mut packet: TcpPacket<'_>,
+        packet: &TcpPacket<'_>,
         hash: u64,
         found: Option<Found>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
-        if let Some(Found::HalfOpen(index)) = found
-            && self.core.half_open.at(index).half.asks_for_ecn()
-        {
-            packet.seg.ce = ingress::is_marked(frame);
-        }
-        let TcpPacket { link, key, seg } = &packet;
+        let TcpPacket { link, key, seg } = packet;
         if found.is_none() && self.is_strays(key) {
             return self.hand_over(key, frame, tx);
         }
@@ -178,7 +166,7 @@ impl Engine {
         &mut self,
         index: u32,
         link: Link,
-        seg: Segment<'_>,
+        seg: &Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -187,7 +175,7 @@ impl Engine {
             // It is over and goes at the end of this turn, or when the rest of its text was read.
             return Err(DropReason::NoListener);
         }
-        let arrival = slot.tcb.on_segment(&seg, &mut env!(self.core, self.recv));
+        let arrival = slot.tcb.on_unpredicted(seg, &mut env!(self.core, self.recv));
         if slot.listener().is_some() && arrival.dropped.is_none() {
             // A passive side answers to wherever its peer is now.
             slot.follow(link);

@@ -182,16 +182,17 @@ impl Core {
     pub fn has_key(&self, value: u32, key: &FlowKey) -> bool {
         match Found::from_value(value) {
             Found::Flow(index) => self.flows.has_key(index, key),
-            other => self.record_has_key(other, key),
+            other => self.record_has_key(other, *key),
         }
     }
 
+    /// The tuple comes by value, so that nothing refers to the one of a frame for a flow.
     #[inline(never)]
-    fn record_has_key(&self, found: Found, key: &FlowKey) -> bool {
+    fn record_has_key(&self, found: Found, key: FlowKey) -> bool {
         match found {
-            Found::Flow(index) => self.flows.has_key(index, key),
-            Found::HalfOpen(index) => self.half_open.has_key(index, key),
-            Found::TimeWait(index) => self.time_wait.has_key(index, key),
+            Found::Flow(index) => self.flows.has_key(index, &key),
+            Found::HalfOpen(index) => self.half_open.has_key(index, &key),
+            Found::TimeWait(index) => self.time_wait.has_key(index, &key),
         }
     }
 

@@ -38,16 +38,7 @@ pub(super) const fn header_octets(v4: bool) -> u16 {
     if v4 { 20 + 20 } else { 40 + 20 }
 }
 
-/// Whether the IP packet in a frame was marked on the way (RFC 3168 §5).
-///
-/// Apart from [`parse`], because only connections that use ECN want to know.
-#[inline(never)]
-pub(super) fn is_marked(frame: &[u8]) -> bool {
-    let eth = EthernetView::parse(frame);
-    eth.and_then(|eth| ip::parse(eth.ether_type, eth.payload)).is_ok_and(|ip| ip.ecn == CE)
-}
-
-/// Reads one frame, header by header; [`is_marked`] tells of marks.
+/// Reads one frame, header by header.
 ///
 /// # Errors
 ///
@@ -61,14 +52,14 @@ pub(super) fn parse(frame: &[u8], verify_checksums: bool) -> Result<Packet<'_>, 
             let ip = Ipv4View::parse(eth.payload)?;
             let addrs = AddrPair::V4 { local: ip.dst, remote: ip.src };
             if ip.protocol == PROTOCOL_TCP {
-                return parse_tcp(link, addrs, ip.payload, verify_checksums);
+                return parse_tcp(link, addrs, ip.header.ecn() == CE, ip.payload, verify_checksums);
             }
         }
         ETHER_TYPE_IPV6 => {
             let ip = Ipv6View::parse(eth.payload)?;
             let addrs = AddrPair::V6 { local: ip.dst, remote: ip.src };
             if ip.protocol == PROTOCOL_TCP {
-                return parse_tcp(link, addrs, ip.payload, verify_checksums);
+                return parse_tcp(link, addrs, ip.header.ecn() == CE, ip.payload, verify_checksums);
             }
         }
         _ => return Err(DropReason::NotIp),
@@ -76,7 +67,13 @@ pub(super) fn parse(frame: &[u8], verify_checksums: bool) -> Result<Packet<'_>, 
     parse_icmp(&ip::parse(eth.ether_type, eth.payload)?)
 }
 
-fn parse_tcp(link: Link, addrs: AddrPair, payload: &[u8], verify: bool) -> Result<Packet<'_>, DropReason> {
+fn parse_tcp(
+    link: Link,
+    addrs: AddrPair,
+    ce: bool,
+    payload: &[u8],
+    verify: bool,
+) -> Result<Packet<'_>, DropReason> {
     let tcp = TcpView::parse(payload)?;
     if verify && !checksum::verify(&addrs, PROTOCOL_TCP, payload) {
         return Err(DropReason::TcpChecksum);
@@ -87,7 +84,7 @@ fn parse_tcp(link: Link, addrs: AddrPair, payload: &[u8], verify: bool) -> Resul
         ctl: tcp.header.ctl(),
         wnd: tcp.header.wnd(),
         up: tcp.header.urg(),
-        ce: false,
+        ce,
         stamps: TcpOptions::timestamps(tcp.options),
         options: tcp.options,
         text: tcp.payload,

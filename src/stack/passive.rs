@@ -53,7 +53,7 @@ impl Engine {
         let slot = self.core.half_open.at(index);
         let mut tcb = slot.half.to_tcb(&opening, settings, &env);
         let ecn = tcb.may_use_ecn();
-        let arrival = tcb.on_segment(seg, &mut env);
+        let arrival = tcb.on_unpredicted(seg, &mut env);
         if !arrival.opened {
             let answer = arrival.reset.or_else(|| tcb.poll_segment(&mut env));
             if tcb.closed().is_some() {

@@ -56,13 +56,17 @@ impl Tcb {
     ///
     /// The caller delivers [`Arrival::text`], then calls [`Tcb::accept_text`], unless it was dropped.
     pub fn on_segment<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
-        let mut arrival = Arrival::default();
         if self.is_predicted(seg) {
             self.look_if_due(seg, env);
             self.take_predicted(seg, env);
-            arrival.text = seg.text;
-            return arrival;
+            return Arrival { text: seg.text, ..Arrival::default() };
         }
+        self.on_unpredicted(seg, env)
+    }
+
+    /// [`Tcb::on_segment`], where the caller knows that it is not [predicted](Tcb::is_predicted).
+    pub fn on_unpredicted<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
+        let mut arrival = Arrival::default();
         let step = if self.state == State::SynSent {
             self.steps_in_syn_sent(seg, &mut arrival, env)
         } else {
