@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use ringroad::tcp::{CongestionAlgorithm, FlowOptions, KeepAlive, TcpConfig};
 
+/// Octets of a socket's buffers, unless something else is said.
+const BUFFER: u32 = 256 * 1_024;
+
 /// How the stack is set up.
 #[derive(Clone, Debug)]
 pub struct Flags {
@@ -36,8 +39,15 @@ impl Default for Flags {
             local: Vec::new(),
             mtu: 1_500,
             tcp: TcpConfig::default(),
-            // What is worked out in scripts is RFC 5681.
-            options: FlowOptions { congestion: CongestionAlgorithm::NewReno, ..FlowOptions::default() },
+            options: FlowOptions {
+                // What is worked out in scripts is RFC 5681.
+                congestion: CongestionAlgorithm::NewReno,
+                // Windows are what the buffer holds, from the first to the last.
+                recv_buffer: BUFFER,
+                recv_initial: u32::MAX,
+                send_buffer: BUFFER,
+                ..FlowOptions::default()
+            },
             keep: KeepAlive::default(),
             ports: 32_768..=60_999,
             // Longer than the two hours before the first keep-alive probe.
@@ -136,11 +146,10 @@ impl Flags {
             "rfc1337" => tcp.rfc1337 = switch(value)?,
             "rfc5961" if switch(value)? => {}
             "rfc5961" => return Err("the engine cannot do without RFC 5961".to_owned()),
-            "ecn" if !switch(value)? => {}
-            "ecn" => return Err("the engine has no ECN".to_owned()),
+            "ecn" => self.options.ecn = switch(value)?,
             "cc" => match congestion(value.as_bytes()) {
                 Some(algorithm) => self.options.congestion = algorithm,
-                None => return Err("the engine has newreno and cubic".to_owned()),
+                None => return Err("the engine has newreno, cubic and bbr".to_owned()),
             },
             _ => return Err("no such flag".to_owned()),
         }
@@ -151,6 +160,7 @@ impl Flags {
 /// Congestion control by its name, here or in the kernel.
 pub fn congestion(name: &[u8]) -> Option<CongestionAlgorithm> {
     match name {
+        b"bbr" => Some(CongestionAlgorithm::Bbr),
         b"cubic" => Some(CongestionAlgorithm::Cubic),
         b"newreno" | b"reno" => Some(CongestionAlgorithm::NewReno),
         _ => None,
@@ -209,7 +219,7 @@ mod tests {
     fn flags_set_what_they_name() {
         let flags = Flags::parse(
             "local=192.168.0.1,local6=fd3d::1;mss=1000 ws=7,ts=off,sack=0,msl_ms=500,rto_init_ms=300,\
-             keepidle_ms=5000,keepalive,keepcnt=2,ecn=0,cc=newreno,ports=40000-40010,iw=2",
+             keepidle_ms=5000,keepalive,keepcnt=2,ecn=1,cc=cubic,ports=40000-40010,iw=2",
         )
         .expect("every flag is known");
         assert_eq!(flags.local, ["192.168.0.1".parse::<IpAddr>().unwrap(), "fd3d::1".parse().unwrap()]);
@@ -217,6 +227,7 @@ mod tests {
         assert_eq!((flags.tcp.timestamps, flags.tcp.sack, flags.tcp.window_scale), (false, false, true));
         assert_eq!((flags.tcp.time_wait, flags.tcp.initial_window), (Duration::from_secs(1), 2));
         assert_eq!((flags.tcp.rto.initial_us, flags.ports), (300_000, 40_000..=40_010));
+        assert_eq!((flags.options.ecn, flags.options.congestion), (true, CongestionAlgorithm::Cubic));
         let keep = flags.options.keep_alive.expect("it is on");
         assert_eq!((keep.idle, keep.probes), (Duration::from_secs(5), 2), "whatever comes first");
     }
@@ -225,8 +236,7 @@ mod tests {
     fn what_cannot_be_done_is_said() {
         for (text, part, why) in [
             ("colour=red", "no such flag", "unknown"),
-            ("ecn=1", "no ECN", "not in the engine"),
-            ("cc=bbr", "newreno and cubic", "not in the engine"),
+            ("cc=vegas", "newreno, cubic and bbr", "not in the engine"),
             ("rfc5961=0", "RFC 5961", "not in the engine"),
             ("mss=abc", "invalid digit", "no number"),
             ("mss=10", "64 is the least", "too small"),

@@ -197,6 +197,7 @@ fn option(sock: &Sock, level: i32, name: i32) -> Outcome<Vec<u8>> {
             int(i32::try_from(ms).unwrap_or(i32::MAX))
         }
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => match options.congestion {
+            CongestionAlgorithm::Bbr => b"bbr\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
             CongestionAlgorithm::Cubic => b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
             _ => b"reno\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
         },

@@ -331,7 +331,8 @@ impl World {
 
 fn config(flags: &Flags) -> EngineConfig {
     const CHUNK: u32 = 16 * 1_024;
-    let chunks = |octets: u32| (4 * octets.div_ceil(CHUNK)).max(256);
+    // Enough for several sockets: what a window promises is bounded by what is left for others.
+    let chunks = |octets: u32| (16 * octets.div_ceil(CHUNK)).max(1_024);
     let everywhere = |destination| Route { destination, prefix_len: 0, gateway: None, source: None };
     EngineConfig {
         limits: Limits {

@@ -97,6 +97,7 @@ impl Tcb {
         self.apply(Input::SynAcked);
         arrival.opened = true;
         self.start_model(env);
+        self.widen_at_first(env);
         env.counters.add(Counter::Established);
         env.counters.add_n(Counter::EcnAgreed, self.is_ecn_sender().into());
         if let Some(idle) = env.shared.settings.get(self.settings).keep_idle {

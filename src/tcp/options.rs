@@ -53,10 +53,12 @@ pub struct FlowOptions {
     /// How long a close may wait for its text to be acknowledged: `None` for as long as it takes, zero
     /// turns every close into an abort.
     pub linger: Option<Duration>,
-    /// Largest receive window, octets. It begins with 65,535 octets, if it may be that large, and grows with what is
-    /// read in a round trip, as long as the engine's receive buffers can keep what is offered. The window scale
-    /// follows from it.
+    /// Largest receive window, octets. It begins with `recv_initial` and grows with what is read in a round trip, as
+    /// long as the engine's receive buffers can keep what is offered. The window scale follows from it.
     pub recv_buffer: u32,
+    /// The receive window right after the handshake, octets, if `recv_buffer` is not less. 65,535, what a SYN can say,
+    /// is the default and the least; more is offered as far as the engine's receive buffers can keep it.
+    pub recv_initial: u32,
     /// Most text queued and not yet acknowledged, octets. Beyond 256 KiB it is twice the congestion window, and no more
     /// than the engine's send buffers have left for others.
     pub send_buffer: u32,
@@ -84,6 +86,7 @@ impl Default for FlowOptions {
             connect_timeout: None,
             linger: None,
             recv_buffer: 6 << 20,
+            recv_initial: u16::MAX.into(),
             send_buffer: 4 << 20,
             mss: None,
             dscp: 0,

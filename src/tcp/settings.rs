@@ -11,6 +11,8 @@ use super::{CongestionAlgorithm, FlowOptions};
 pub struct Settings {
     /// Largest receive window, octets.
     pub recv_limit: u32,
+    /// The window right after the handshake, no larger than that.
+    pub recv_initial: u32,
     /// Most text in the send buffer, octets.
     pub send_limit: u32,
     /// Silence before the first keep-alive probe; `None` when keep-alive is off.
@@ -58,8 +60,10 @@ impl Settings {
     /// Packs `options`; buffer bounds are clamped to what a window can express.
     pub fn new(options: &FlowOptions) -> Self {
         let keep = options.keep_alive.unwrap_or_default();
+        let recv_limit = options.recv_buffer.clamp(1, Self::BUFFER_MAX);
         Self {
-            recv_limit: options.recv_buffer.clamp(1, Self::BUFFER_MAX),
+            recv_limit,
+            recv_initial: options.recv_initial.min(recv_limit),
             send_limit: options.send_buffer.clamp(1, Self::BUFFER_MAX),
             keep_idle: options.keep_alive.map(|keep| Millis::new(keep.idle)),
             keep_interval: Millis::new(keep.interval),

@@ -166,6 +166,25 @@ impl Tcb {
         }
     }
 
+    /// The connection is established: whoever is to begin with more than a SYN can say is offered it.
+    #[inline(always)]
+    pub(super) fn widen_at_first(&mut self, env: &mut Env<'_>) {
+        let settings = env.shared.settings.get(self.settings);
+        if settings.recv_initial > INITIAL_WINDOW {
+            let initial = settings.recv_initial.min(self.recv_bound(settings));
+            self.widen(initial.saturating_sub(INITIAL_WINDOW), env);
+        }
+    }
+
+    #[cold]
+    fn widen(&mut self, extra: u32, env: &mut Env<'_>) {
+        self.begin_offer(env);
+        if self.has_offer(env.shared) {
+            let (own, fair) = self.fair_share(env);
+            self.grow_offer(extra.into(), own, fair, env);
+        }
+    }
+
     /// Octets that it has beyond the initial window, and how many it may have.
     fn fair_share(&self, env: &Env<'_>) -> (u32, u32) {
         let own = self.extra_window(env.shared);

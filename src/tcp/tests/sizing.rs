@@ -59,6 +59,34 @@ impl Reader {
 }
 
 #[test]
+fn a_window_may_begin_with_more_than_a_syn_can_say() {
+    for (buffer, initial, want, why) in [
+        (256 << 10, u32::MAX, 256 << 10, "all that the buffer holds"),
+        (256 << 10, 100_000, 100_000, "what was asked for"),
+        (256 << 10, 1, INITIAL_WINDOW, "what the SYN said stands"),
+        (3_000, u32::MAX, 3_000, "there is no more"),
+        (4 << 20, u32::MAX, INITIAL_WINDOW + (768 << 10) / 4 * 3, "as much as a pool of 1 MiB lets one have"),
+    ] {
+        let mut host = Host::opening_with(|config, options| {
+            config.window_scale = true;
+            (options.recv_buffer, options.recv_initial) = (buffer, initial);
+        });
+        host.expect("S 0+0");
+        host.recv(sa().scale(7));
+        host.expect("A 1+0 ack 1");
+        let shared = &host.lent.shared;
+        assert_eq!(host.tcb.rcv.wnd(), want, "{why}");
+        assert!(host.tcb.keeps_to_its_promise(shared) && host.tcb.recv_window(shared) == want, "{why}");
+        assert_eq!(host.lent.recv.promises.made(), u64::from(want.saturating_sub(INITIAL_WINDOW)), "{why}");
+    }
+    let mut host = Host::opening_with(|_, options| options.recv_initial = u32::MAX);
+    host.expect("S 0+0");
+    host.recv(sa());
+    host.expect("A 1+0 ack 1");
+    assert_eq!(host.tcb.rcv.wnd(), INITIAL_WINDOW, "without a scale there is no more");
+}
+
+#[test]
 fn a_window_grows_to_a_few_times_what_is_read_in_a_round_trip_and_no_further() {
     /// It is looked at every so many octets, so that a round may begin and end so far apart in two bursts.
     const LOOK: u32 = 1 << 14;
