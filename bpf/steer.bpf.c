@@ -35,6 +35,9 @@ struct {
 	__type(value, __u32);
 } endpoints SEC(".maps");
 
+/* Whether any were ever added: where all are port ranges, no frame need be looked up among them. */
+__u32 has_endpoints;
+
 /* Port ranges by local address. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -65,7 +68,7 @@ static __always_inline int is_endpoint(const struct steer_endpoint *endpoint)
 	struct steer_ranges *found;
 	__u32 i;
 
-	if (bpf_map_lookup_elem(&endpoints, endpoint))
+	if (has_endpoints && bpf_map_lookup_elem(&endpoints, endpoint))
 		return 1;
 	found = bpf_map_lookup_elem(&ranges, &endpoint->addr);
 	if (!found)

@@ -74,6 +74,8 @@ pub enum Action {
 pub struct Steering {
     program: OwnedFd,
     endpoints: MapHandle,
+    /// The program's variable `has_endpoints`.
+    has_endpoints: MapHandle,
     ranges: MapHandle,
     xsks: MapHandle,
     verdicts: MapHandle,
@@ -120,6 +122,7 @@ impl Steering {
                 .try_clone_to_owned()
                 .map_err(|source| os("load the program", source))?,
             endpoints: MapHandle::try_from(&maps.endpoints).map_err(refused)?,
+            has_endpoints: MapHandle::try_from(&maps.bss).map_err(refused)?,
             ranges: MapHandle::try_from(&maps.ranges).map_err(refused)?,
             xsks: MapHandle::try_from(&maps.xsks).map_err(refused)?,
             verdicts: MapHandle::try_from(&maps.verdicts).map_err(refused)?,
@@ -165,11 +168,15 @@ impl Steering {
     ///
     /// [`XdpError::EndpointsFull`].
     pub fn add_endpoint(&mut self, addr: IpAddr, port: u16) -> Result<(), XdpError> {
-        let written = update(&self.endpoints, &endpoint_key(addr, port), &1u32.to_ne_bytes());
-        written.map_err(|source| match source.raw_os_error() {
-            Some(libc::E2BIG) => XdpError::EndpointsFull { addr, port },
-            _ => os("add an endpoint", source),
-        })
+        let there = 1u32.to_ne_bytes();
+        update(&self.endpoints, &endpoint_key(addr, port), &there).map_err(|source| {
+            match source.raw_os_error() {
+                Some(libc::E2BIG) => XdpError::EndpointsFull { addr, port },
+                _ => os("add an endpoint", source),
+            }
+        })?;
+        update(&self.has_endpoints, &0u32.to_ne_bytes(), &there)
+            .map_err(|source| os("tell the steering program of an endpoint", source))
     }
 
     /// Gives segments to `addr` and `port` back to the kernel. Nothing happens if it had them.
