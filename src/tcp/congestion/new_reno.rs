@@ -13,16 +13,24 @@ impl CongestionControl for NewReno {
     }
 
     fn on_loss(window: &mut Congestion, flight: u32, mss: u32, _: Option<&mut Memory>) {
-        window.reduce(flight / 2, mss);
+        window.reduce(half(flight, mss), mss);
     }
 
     fn on_timeout(window: &mut Congestion, flight: u32, mss: u32, first: bool, _: Option<&mut Memory>) {
-        window.restart(flight / 2, mss, first);
+        window.restart(half(flight, mss), mss, first);
     }
 
     fn on_idle(window: &mut Congestion, initial: u32, _: Option<&mut Memory>) {
         window.resume(initial);
     }
+}
+
+/// RFC 5681 (4), which no threshold exceeds: half of what was in flight, in whole segments. What is left of one is
+/// never sent, but would have to be acknowledged before the window grows: at two and a half segments, by a
+/// delayed ACK each time.
+const fn half(flight: u32, mss: u32) -> u32 {
+    let half = flight / 2;
+    half - half % mss
 }
 
 #[cfg(test)]
@@ -101,6 +109,23 @@ mod tests {
         assert_eq!((reno.cwnd(), reno.ssthresh()), (MSS, 5 * MSS));
         reno.on_timeout(MSS, MSS, true, None);
         assert_eq!(reno.ssthresh(), 2 * MSS, "never below two segments");
+    }
+
+    #[test]
+    fn what_is_left_is_half_in_whole_segments() {
+        for (flight, want, why) in [
+            (10 * MSS, 5 * MSS, "half"),
+            (11 * MSS, 5 * MSS, "not five and a half: the half is never sent"),
+            (11 * MSS - 1, 5 * MSS, "a last segment that is not full"),
+            (3 * MSS, 2 * MSS, "two at least"),
+        ] {
+            let mut reno = new(20 * MSS);
+            reno.on_loss(flight, MSS, None);
+            assert_eq!(reno.cwnd(), want, "{why}");
+            let mut reno = new(20 * MSS);
+            reno.on_timeout(flight, MSS, true, None);
+            assert_eq!(reno.ssthresh(), want, "{why}");
+        }
     }
 
     #[test]

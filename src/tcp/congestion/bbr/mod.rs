@@ -13,7 +13,7 @@ use bounds::Bounds;
 use cycle::Probe;
 use rate::{Sample, Sampler};
 
-use super::{Acked, Congestion, CongestionControl, Memory};
+use super::{Acked, Congestion, CongestionControl, Memory, NewReno};
 use crate::base::{Micros32, Seq, Slot};
 
 /// The algorithm. Where no record is left for its [`Model`], RFC 5681.
@@ -30,7 +30,7 @@ impl CongestionControl for Bbr {
     fn on_loss(window: &mut Congestion, flight: u32, mss: u32, memory: Option<&mut Memory>) {
         // The model hears of each loss with the acknowledgment that shows it.
         if !memory.is_some_and(|memory| memory.is_model()) {
-            window.reduce(flight / 2, mss);
+            NewReno::on_loss(window, flight, mss, None);
         }
     }
 
@@ -38,7 +38,7 @@ impl CongestionControl for Bbr {
         if memory.is_some_and(|memory| memory.is_model()) {
             window.cwnd = mss;
         } else {
-            window.restart(flight / 2, mss, first);
+            NewReno::on_timeout(window, flight, mss, first, None);
         }
     }
 
