@@ -452,6 +452,7 @@ fn draw_windows(rng: &mut Rng, apps: &mut Apps) {
     for options in &mut apps.options {
         if rng.below(3) > 0 {
             (options.recv_buffer, options.send_buffer) = (100_000 << rng.below(6), 1 << 20);
+            options.recv_initial = 65_535 << rng.below(4);
         }
     }
 }
