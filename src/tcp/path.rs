@@ -188,6 +188,8 @@ impl Tcb {
         match search.step {
             Step::Arrived => {
                 self.snd.mss = search.len;
+                // A loss may have left less while the probe was on its way.
+                self.congestion.keep_a_segment(u32::from(search.len));
                 search.go_on(search.len);
             }
             // As part of something that was sent again.

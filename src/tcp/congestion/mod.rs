@@ -172,6 +172,11 @@ impl Congestion {
         each!(self.on_idle(initial, memory));
     }
 
+    /// Segments have become larger: the window has room for one, of `mss` octets, whatever it was reduced to before.
+    pub fn keep_a_segment(&mut self, mss: u32) {
+        self.cwnd = self.cwnd.max(mss);
+    }
+
     /// Whether its algorithm is one that needs a [`Model`].
     pub const fn needs_model(&self) -> bool {
         self.counted.tag() == BBR

@@ -129,6 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn larger_segments_leave_room_for_one() {
+        let mut reno = new(10 * MSS);
+        reno.on_loss(2 * MSS, MSS, None);
+        reno.keep_a_segment(3 * MSS);
+        assert_eq!(reno.cwnd(), 3 * MSS);
+        reno.keep_a_segment(MSS);
+        assert_eq!(reno.cwnd(), 3 * MSS);
+    }
+
+    #[test]
     fn idle_time_returns_to_the_initial_window() {
         let mut reno = new(10 * MSS);
         (0..30).for_each(|_| reno.on_ack(&acked(MSS), None));
