@@ -1,6 +1,7 @@
 //! A TCP segment in its frame, taken apart and put together again, whatever it says.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ringroad::base::AddrPair;
@@ -11,7 +12,7 @@ use ringroad::wire::{
 };
 
 /// Everything that matters of a frame with a segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Crafted {
     pub to: Mac,
     pub from: Mac,
@@ -23,6 +24,18 @@ pub struct Crafted {
     /// Whole words.
     pub options: Vec<u8>,
     pub text: Vec<u8>,
+}
+
+impl fmt::Debug for Crafted {
+    /// Without the text, which would hide what is wrong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, from, addrs, ecn, fields, options, text } = self;
+        write!(
+            f,
+            "{from} to {to}, {addrs:?}, ecn {ecn}, {fields:?}, options {options:02x?}, {} octets",
+            text.len()
+        )
+    }
 }
 
 impl Crafted {
