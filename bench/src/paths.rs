@@ -132,10 +132,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let available = lab::kernel_algorithms()?;
     println!("The kernel has {}.", available.join(", "));
     let mut rows = Vec::new();
+    let mut failed = Ok(());
     for cell in args.cells() {
-        let row = args.row(&lab, &cell, &available)?;
-        eprintln!("paths: {cell:?}: ringroad {:.3}, kernel {:.3}", row.ringroad.median, row.kernel.median);
-        rows.push(row);
+        match args.row(&lab, &cell, &available) {
+            Ok(row) => {
+                let (ringroad, kernel) = (row.ringroad.median, row.kernel.median);
+                eprintln!("paths: {cell:?}: ringroad {ringroad:.3}, kernel {kernel:.3}");
+                rows.push(row);
+            }
+            // What was measured in an hour before it stays.
+            Err(error) => {
+                failed = Err(error);
+                break;
+            }
+        }
     }
     println!("{}", table(args.flows, &rows));
     let report = Report {
@@ -147,7 +157,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         rows,
         environment: Environment::read(),
     };
-    write_json(args.json.as_ref(), &report)
+    write_json(args.json.as_ref(), &report)?;
+    failed
 }
 
 impl Args {

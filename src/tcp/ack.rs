@@ -8,9 +8,11 @@ use super::cold::Shared;
 use super::flags::Flags;
 use super::recovery::Repair;
 use super::segment::{Segment, reset_for};
+use super::settings::Settings;
 use super::state::Input;
 use super::tcb::{Env, Fin, Tcb};
 use super::timers::Timer;
+use super::window::INITIAL_WINDOW;
 use super::{CloseReason, State};
 use crate::base::{Counter, DropReason, Millis32, Seq};
 use crate::wire::Control;
@@ -97,11 +99,14 @@ impl Tcb {
         self.apply(Input::SynAcked);
         arrival.opened = true;
         self.start_model(env);
-        self.widen_at_first(env);
         env.counters.add(Counter::Established);
         env.counters.add_n(Counter::EcnAgreed, self.is_ecn_sender().into());
-        if let Some(idle) = env.shared.settings.get(self.settings).keep_idle {
+        let &Settings { keep_idle, recv_initial, .. } = env.shared.settings.get(self.settings);
+        if let Some(idle) = keep_idle {
             self.set_timer_from(Timer::Idle, Millis32::ceil(env.now), idle.get());
+        }
+        if recv_initial > INITIAL_WINDOW {
+            self.widen_at_first(recv_initial, env);
         }
         if self.snd.fin != Fin::None {
             // The user closed in SYN-RECEIVED; it was queued until now (RFC 9293 §3.10.4).

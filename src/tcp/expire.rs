@@ -106,8 +106,11 @@ impl Tcb {
     /// Zero window (RFC 9293 MUST-35, MUST-36): one octet, at growing intervals (SHLD-30), for as long as the peer answers
     /// (MUST-37).
     fn probe_window(&mut self, env: &mut Env<'_>) {
-        let waiting = self.heard_at.elapsed(env.now).min(self.progress_at.elapsed(env.now));
-        if self.probes > 0 && waiting >= millis(env.config.r2) {
+        let silence = self.heard_at.elapsed(env.now);
+        // Not by the length of the silence alone: it may be only as long as the interval, after a quick answer.
+        let answered = silence <= self.sent_at.elapsed(env.now);
+        let waiting = silence.min(self.progress_at.elapsed(env.now));
+        if self.probes > 0 && !answered && waiting >= millis(env.config.r2) {
             self.give_up(env);
             return;
         }

@@ -166,19 +166,14 @@ impl Tcb {
         }
     }
 
-    /// The connection is established: whoever is to begin with more than a SYN can say is offered it.
-    #[inline(always)]
-    pub(super) fn widen_at_first(&mut self, env: &mut Env<'_>) {
-        let settings = env.shared.settings.get(self.settings);
-        if settings.recv_initial > INITIAL_WINDOW {
-            let initial = settings.recv_initial.min(self.recv_bound(settings));
-            self.widen(initial.saturating_sub(INITIAL_WINDOW), env);
-        }
-    }
-
+    /// The connection is established, and is to begin with `initial` octets, which is more than its SYN could say.
     #[cold]
-    fn widen(&mut self, extra: u32, env: &mut Env<'_>) {
-        self.begin_offer(env);
+    pub(super) fn widen_at_first(&mut self, initial: u32, env: &mut Env<'_>) {
+        let bound = self.recv_bound(env.shared.settings.get(self.settings));
+        let extra = initial.min(bound).saturating_sub(INITIAL_WINDOW);
+        if extra > 0 {
+            self.begin_offer(env);
+        }
         if self.has_offer(env.shared) {
             let (own, fair) = self.fair_share(env);
             self.grow_offer(extra.into(), own, fair, env);
