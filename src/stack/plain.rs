@@ -46,8 +46,7 @@ const fn is_below_groups(bits: u32) -> bool {
 
 /// A frame of this kind that has nothing wrong with it.
 ///
-/// What it says is read where it is wanted: were it all put together here, the way from here to there would
-/// lead through memory.
+/// What it says is put together by [`Plain::packet`], where it stays: out of an `Option` it would be copied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plain<'a> {
     head: &'a [u8; HEADERS],

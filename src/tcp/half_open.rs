@@ -122,7 +122,7 @@ impl HalfOpen {
     }
 
     /// Whether the SYN asked for explicit congestion notification.
-    pub const fn asks_for_ecn(&self) -> bool {
+    const fn asks_for_ecn(&self) -> bool {
         self.retries_and_ecn & Self::ECN != 0
     }
 
