@@ -170,10 +170,20 @@ impl Tcb {
         }
         // A RST out of the window gets no answer, or two confused peers would talk for ever.
         if !seg.has(Control::RST) {
+            self.note_taken(seg);
             self.owe_ack_for(seg, env);
             self.note_duplicate(seg.seq, seg.seq + seg.text_len(), env);
         }
         Break(Stop::Dropped(DropReason::OutOfWindow))
+    }
+
+    /// A segment that is not believed acknowledges all that was sent, beyond the window that we know of: the peer has
+    /// taken it, and believes us no further back. Where windows close on both sides, and probes cross, each would else
+    /// answer the other from where that one believes nothing, without end.
+    fn note_taken(&mut self, seg: &Segment<'_>) {
+        if seg.has(Control::ACK) && seg.ack == self.snd.nxt && self.state.is_synchronized() {
+            self.snd.wnd = self.snd.wnd.max(self.snd.flight());
+        }
     }
 
     /// Second: only a RST at exactly RCV.NXT resets (RFC 5961 §3.2).
