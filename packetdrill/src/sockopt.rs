@@ -12,6 +12,8 @@ use crate::world::World;
 
 /// Linux's longest keep-alive times, seconds.
 const KEEP_MAX: i32 = 32_767;
+/// `TCP_CA_NAME_MAX`: the name of an algorithm has so many octets, the last ones zero.
+const CONGESTION_NAME_LEN: usize = 16;
 
 impl World {
     /// `setsockopt`.
@@ -196,11 +198,16 @@ fn option(sock: &Sock, level: i32, name: i32) -> Outcome<Vec<u8>> {
             let ms = options.user_timeout.unwrap_or_default().as_millis();
             int(i32::try_from(ms).unwrap_or(i32::MAX))
         }
-        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => match options.congestion {
-            CongestionAlgorithm::Bbr => b"bbr\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
-            CongestionAlgorithm::Cubic => b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
-            _ => b"reno\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
-        },
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
+            let name = match options.congestion {
+                CongestionAlgorithm::Bbr => "bbr",
+                CongestionAlgorithm::Cubic => "cubic",
+                _ => "reno",
+            };
+            let mut padded = name.as_bytes().to_vec();
+            padded.resize(CONGESTION_NAME_LEN, 0);
+            padded
+        }
         (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             int(i32::from(options.dscp) << 2)
         }

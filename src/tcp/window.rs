@@ -171,9 +171,11 @@ impl Tcb {
     pub(super) fn widen_at_first(&mut self, initial: u32, env: &mut Env<'_>) {
         let bound = self.recv_bound(env.shared.settings.get(self.settings));
         let extra = initial.min(bound).saturating_sub(INITIAL_WINDOW);
-        if extra > 0 {
-            self.begin_offer(env);
+        if extra == 0 {
+            return;
         }
+        self.begin_offer(env);
+        // Unless no record was left.
         if self.has_offer(env.shared) {
             let (own, fair) = self.fair_share(env);
             self.grow_offer(extra.into(), own, fair, env);
