@@ -15,6 +15,7 @@ use super::child::{Process, Scratch};
 use super::network::{End, Lab, LabConfig};
 use super::plan::{self, Backend, Pairing, Run, Settings};
 use super::report::{self, Measurement};
+use crate::cli::xdp::Mode;
 
 /// The arguments of `ringroad lab run`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,9 @@ pub(super) struct RunArgs {
     /// Measure throughput in both directions too
     #[arg(long)]
     bulk: bool,
+    /// How ringroad gets its frames; on a veth pair generic costs least
+    #[arg(long, value_enum, default_value_t = Mode::Generic)]
+    mode: Mode,
     /// Write all results to FILE: a list of the load generator's objects, each with the server's added
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +65,7 @@ impl RunArgs {
             warmup_s: self.warmup.unwrap_or(warmup_s),
             workers: self.workers,
             bulk: self.bulk,
+            mode: self.mode,
             client_cpus,
             server_cpus,
         };
@@ -151,7 +156,8 @@ fn explain(lab: &Lab, settings: &Settings, runs: usize) {
     );
     println!(
         "Offloads: {offloads}. Kernel: tcp_tw_reuse=1, ip_local_port_range 1024-65535 for its clients, somaxconn \
-         65535, no XDP program attached while it talks to itself."
+         65535, no XDP program attached while it talks to itself. ringroad: --mode {}.",
+        settings.mode_name()
     );
 }
 

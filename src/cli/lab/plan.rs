@@ -3,7 +3,10 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 use super::network::{End, Lab};
+use crate::cli::xdp::Mode;
 
 /// A TCP implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,9 +159,18 @@ pub(super) struct Settings {
     pub(super) warmup_s: f64,
     pub(super) workers: u32,
     pub(super) bulk: bool,
+    /// How ringroad's ends get their frames.
+    pub(super) mode: Mode,
     /// The cores of the client's workers and of the server's, as `--cpus` takes them.
     pub(super) client_cpus: String,
     pub(super) server_cpus: String,
+}
+
+impl Settings {
+    /// The value of `--mode`.
+    pub(super) fn mode_name(&self) -> String {
+        self.mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// Ports a server listens on, so that short connections do not run out of four-tuples.
@@ -202,6 +214,9 @@ impl Run {
         add("--backend", self.pairing.backend(end).flag());
         add("--workers", &settings.workers.to_string());
         add("--cpus", cpus);
+        if self.pairing.backend(end) == Backend::Ringroad {
+            add("--mode", &settings.mode_name());
+        }
         if let Profile::ShortConnections { close } = self.workload.profile {
             add("--close", close);
         }
@@ -273,6 +288,7 @@ mod tests {
             warmup_s: 0.5,
             workers: 1,
             bulk: false,
+            mode: Mode::ZeroCopy,
             client_cpus: "1".to_owned(),
             server_cpus: "0".to_owned(),
         }
@@ -305,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_agree_on_the_endpoint_and_on_who_closes() {
+    fn both_ends_agree_and_are_what_the_pairing_says() {
         for run in runs(&Settings { bulk: true, ..settings() }) {
             let server = run.arguments(End::Server, &settings());
             let client = run.arguments(End::Client, &settings());
@@ -313,6 +329,10 @@ mod tests {
             assert_eq!(value(&server, "--close"), value(&client, "--close"));
             assert_eq!(value(&server, "--backend"), Some(run.pairing.server.flag()));
             assert_eq!(value(&client, "--backend"), Some(run.pairing.client.flag()));
+            for (line, backend) in [(&server, run.pairing.server), (&client, run.pairing.client)] {
+                let mode = (backend == Backend::Ringroad).then_some("zero-copy");
+                assert_eq!(value(line, "--mode"), mode, "{backend:?}");
+            }
         }
     }
 

@@ -206,6 +206,7 @@ fn object(measurement: &Measurement) -> Value {
 mod tests {
     use super::super::plan::{Backend, Settings, runs};
     use super::*;
+    use crate::cli::xdp::Mode;
 
     fn settings(repeat: u32) -> Settings {
         Settings {
@@ -214,6 +215,7 @@ mod tests {
             warmup_s: 0.0,
             workers: 1,
             bulk: false,
+            mode: Mode::Generic,
             client_cpus: "1".to_owned(),
             server_cpus: "0".to_owned(),
         }
