@@ -338,6 +338,25 @@ fn what_cannot_work_is_said_in_a_sentence() {
 }
 
 #[test]
+fn frames_that_the_kernel_did_not_take_are_not_slept_over() {
+    in_namespace(|| {
+        let (mut a, mut b) = (End::open("rr-a", A, XdpMode::Native), End::open("rr-b", B, XdpMode::Native));
+        ip("link set rr-a down");
+        let mut next = 0;
+        a.send(&mut next, 1, B, 64);
+        assert_eq!(a.queue.stats().unwrap().net_down, 1);
+        let start = Instant::now();
+        let woken = a.queue.wait(PATIENCE, None).unwrap();
+        assert!(!woken.by_frames && start.elapsed() < PATIENCE, "{woken:?} after {:?}", start.elapsed());
+        ip("link set rr-a up");
+        a.queue.flush().unwrap();
+        // The frame that was left, and it alone.
+        let arrived = b.receive(B, 64);
+        assert_eq!(arrived, [0], "{:?}", a.queue.stats());
+    });
+}
+
+#[test]
 fn an_idle_queue_finds_out_what_became_of_its_interface() {
     in_namespace(|| {
         let mut a = End::open("rr-a", A, XdpMode::Native);
