@@ -169,6 +169,12 @@ impl Book {
         }
     }
 
+    /// What only grows, and not for ever once no connections are opened any more: octets that were consumed, and ends that
+    /// are over.
+    pub fn progress(&self) -> (u64, usize) {
+        (self.tally.get(Event::Octets), self.ends.len() - self.live.len())
+    }
+
     /// Every connection has ended, or something happened to one of them not long ago.
     pub fn check_liveness(&self) -> Result<(), Violation> {
         let ends = || self.live.iter().filter_map(|&(number, _)| self.end(number));
@@ -272,6 +278,7 @@ mod tests {
     fn finished() -> Book {
         let mut book = book();
         book.ends.truncate(2);
+        book.live.truncate(2);
         for (number, sender) in [(1, 2), (2, 1)] {
             book.on_data(number, &stream(sender, 100), 100);
             book.on(number, End::on_fin);
@@ -395,5 +402,18 @@ mod tests {
         book.lose(0);
         book.lose(1);
         assert_eq!((book.check_liveness(), book.live_on(0)), (Ok(()), 0));
+    }
+
+    #[test]
+    fn what_is_consumed_and_what_ends_is_progress_and_nothing_else_is() {
+        let mut book = finished();
+        let (octets, over) = book.progress();
+        book.now = book.now.plus_micros(1);
+        book.on(1, |_| Ok(()));
+        assert_eq!(book.progress(), (octets, over), "a callback by itself");
+        book.tally.add_n(Event::Octets, 1);
+        assert_eq!(book.progress(), (octets + 1, over));
+        book.on_close(1, CloseReason::Finished);
+        assert_eq!(book.progress(), (octets + 1, over + 1));
     }
 }

@@ -55,7 +55,7 @@ pub struct World {
 }
 
 impl World {
-    /// Steps after which a world that was told to close and still goes on goes on for ever.
+    /// Steps without progress after which a world that was told to close goes on for ever.
     const CLOSING_STEPS_MAX: u64 = 3_000_000;
 
     /// First of as many ports, for connections that are opened from both ends.
@@ -373,9 +373,13 @@ impl World {
     fn close(&mut self, see: &mut impl FnMut(Instant, &[u8])) -> Result<(), Violation> {
         self.book.borrow_mut().is_closing = true;
         self.heal();
-        let last = self.steps + Self::CLOSING_STEPS_MAX;
+        let (mut progress, mut last) = (None, 0);
         while self.step()? {
             self.inspect(see)?;
+            let now = Some(self.book.borrow().progress());
+            if now != progress {
+                (progress, last) = (now, self.steps + Self::CLOSING_STEPS_MAX);
+            }
             check(Rule::Liveness, self.steps < last, || "it goes on for ever".to_owned())?;
         }
         self.book.borrow().check_ends(self.scenario.kind.is_gentle())?;
