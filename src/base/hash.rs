@@ -37,6 +37,11 @@ impl HashKey {
         }
     }
 
+    /// SipHash-1-3 of one word.
+    pub const fn word(&self, word: u64) -> u64 {
+        self.sip([word], 0, 8)
+    }
+
     #[inline(never)]
     fn wide(&self, local: Ipv6Addr, remote: Ipv6Addr, ports: u64) -> u64 {
         let ([a, b], [c, d]) = (halves(local.octets()), halves(remote.octets()));
@@ -258,6 +263,9 @@ mod tests {
         octets[32..].copy_from_slice(&[0x12, 0x34, 0, 80]);
         let v6 = key("fd00::1", "fd00::2", 0x1234, 80);
         assert_eq!(HashKey::new(1, 2).flow(&v6), SipHasher13::new_with_keys(1, 2).hash(&octets));
+        let word = [1, 2, 3, 4, 5, 6, 7, 8];
+        let sip = HashKey::new(1, 2).word(u64::from_le_bytes(word));
+        assert_eq!(sip, SipHasher13::new_with_keys(1, 2).hash(&word));
     }
 
     #[test]

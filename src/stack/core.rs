@@ -143,7 +143,7 @@ impl Core {
             ready: VecDeque::with_capacity(limits.flows_max as usize),
             starved: VecDeque::with_capacity(limits.flows_max as usize),
             counters: Counters::new(),
-            challenge: ChallengeLimit::default(),
+            challenge: ChallengeLimit::new(config.secret.derive(4)),
             ports: Ports::new(config.source_ports.clone(), config.secret.derive(2)),
             neighbours: Neighbours::new(limits.neighbours_max),
             secrets: Secrets::new(&config.secret.derive(3)),

@@ -7,7 +7,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::segments::{IRS, ISS, Seg, Sent, a, octet, s, sa};
-use crate::base::{Clock, Counter, Counters, DropReason, Instant, Seq};
+use crate::base::{Clock, Counter, Counters, DropReason, HashKey, Instant, Seq};
 use crate::tcp::ecn::Ecn;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::tcb::Fin;
@@ -121,7 +121,7 @@ impl Host {
             send: ChunkPool::new(2_048, 512),
             recv: RecvPools::new(2_048, 512, 4),
             counters: Counters::new(),
-            challenge: ChallengeLimit::default(),
+            challenge: ChallengeLimit::new(HashKey::new(1, 2)),
             shared: Shared::new(4, 4, 4),
         };
         let tcb = make(&mut lent);
