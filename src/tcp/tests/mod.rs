@@ -1,6 +1,7 @@
 //! Scenarios of whole connections in virtual time: one file for each topic, each test a claim.
 #![forbid(unsafe_code)]
 
+mod abort;
 mod arrives;
 mod bbr;
 mod close;
