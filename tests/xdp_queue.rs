@@ -363,6 +363,9 @@ fn an_idle_queue_finds_out_what_became_of_its_interface() {
         a.queue.check().unwrap();
         ip("link set rr-a down");
         assert!(matches!(a.queue.check(), Err(XdpError::InterfaceDown { .. })));
+        let (start, pause) = (Instant::now(), Duration::from_millis(50));
+        a.queue.wait(pause, None).unwrap();
+        assert!(start.elapsed() >= pause, "there is nothing to try again");
         ip("link set rr-a up");
         a.queue.check().unwrap();
         ip("link delete rr-a");

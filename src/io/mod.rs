@@ -8,7 +8,7 @@
 //! | [`memory`] | a wire between two engines, on one thread or two |
 //! | `packet` | `PacketSocket`: an interface's frames beside the kernel's stack, for the lab's forwarder |
 //! | [`sim`] | a seeded network in memory, in virtual time |
-//! | `xdp` | AF_XDP: the steering program, and one socket with its UMEM for each queue |
+//! | `xdp` | AF_XDP: the steering program, and for each queue a UMEM with its sockets |
 
 mod frame;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The secret behind ISNs and timestamps: one a boot, so that a program started again continues its numbers.
+//! The secret behind hashes, ISNs and timestamps: one a boot, so that a program started again continues its numbers.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions};

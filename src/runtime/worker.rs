@@ -187,7 +187,7 @@ impl<A: App> Worker<A> {
         let woken = self.queue.wait(sleep, Some(self.mailbox().event()));
         self.mailbox().end_sleep();
         let woken = woken?;
-        if sleep == SLEEP_MAX && !woken.by_frames && !woken.by_event {
+        if !woken.by_frames && !woken.by_event && clock::now().since(now) >= SLEEP_MAX {
             return match self.queue.check() {
                 // It may come up again, and connections live on for a while.
                 Err(XdpError::InterfaceDown { .. }) => Ok(()),

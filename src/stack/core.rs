@@ -48,7 +48,7 @@ pub struct EngineConfig {
     pub owners: Owners,
     /// Verify TCP checksums on receipt (RFC 9293 MUST-3); off only where the path is trusted.
     pub verify_checksums: bool,
-    /// The secret from which hashes, ISNs and timestamps are derived.
+    /// The secret from which hashes, ISNs, timestamps and shares of challenge ACKs are derived.
     pub secret: HashKey,
 }
 
@@ -143,7 +143,7 @@ impl Core {
             ready: VecDeque::with_capacity(limits.flows_max as usize),
             starved: VecDeque::with_capacity(limits.flows_max as usize),
             counters: Counters::new(),
-            challenge: ChallengeLimit::new(config.secret.derive(4)),
+            challenge: ChallengeLimit::new(&config.secret.derive(4), config.worker, now),
             ports: Ports::new(config.source_ports.clone(), config.secret.derive(2)),
             neighbours: Neighbours::new(limits.neighbours_max),
             secrets: Secrets::new(&config.secret.derive(3)),

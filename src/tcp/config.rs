@@ -42,7 +42,7 @@ pub struct TcpConfig {
     pub rfc1337: bool,
     /// How long a FIN-WAIT-2 that nobody reads may wait for the peer's FIN.
     pub fin_wait_2: Duration,
-    /// Challenge ACKs per second, all connections of one engine together (RFC 5961 §7): on average, for each second has from half as
+    /// Challenge ACKs per second, all connections of one engine together (RFC 5961 §7): more or less, for each second has from half as
     /// many to one and a half times as many, as chance will have it; see [`ChallengeLimit`](super::ChallengeLimit).
     pub challenge_acks_per_second: u32,
     /// Offer and accept timestamps (RFC 7323).

@@ -5,9 +5,9 @@
 //! | `nic` | [`Nic`]: what the kernel and the driver say about an interface |
 //! | `steer` | [`Steering`]: the program that picks our frames out, its maps and its link |
 //! | `umem` | packet memory shared with the kernel, and why it is as large as it is |
-//! | `queue` | [`Queue`]: one socket bound to one rx and tx queue |
+//! | `queue` | [`Queue`]: one rx and tx queue: its socket, or one for each direction |
 //! | `burst` | [`RxBurst`] and [`TxBurst`]: the frames of one turn |
-//! | `sockopt` | socket options and system calls on the socket |
+//! | `sockopt` | socket options and system calls on a socket |
 //! | `error` | [`XdpError`] |
 //!
 //! A worker's turn is `let (rx, mut tx) = queue.turn()`, the engine on both, and `queue.flush()`.

@@ -121,7 +121,7 @@ impl Host {
             send: ChunkPool::new(2_048, 512),
             recv: RecvPools::new(2_048, 512, 4),
             counters: Counters::new(),
-            challenge: ChallengeLimit::new(HashKey::new(1, 2)),
+            challenge: ChallengeLimit::new(&HashKey::new(1, 2), 0, Instant::ZERO),
             shared: Shared::new(4, 4, 4),
         };
         let tcb = make(&mut lent);
