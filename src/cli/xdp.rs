@@ -113,3 +113,16 @@ fn describe(ready: &Ready) -> String {
     let ports = ports.map_or_else(String::new, |p| std::format!(", source ports {}-{}", p.start(), p.end()));
     std::format!("{}{pages}{poll}{ports}", ready.mode)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `lab run` tells its children the mode by that name.
+    #[test]
+    fn modes_are_asked_for_by_the_names_that_reports_use() {
+        for &mode in Mode::value_variants() {
+            assert_eq!(Mode::from_str(XdpMode::from(mode).label(), false), Ok(mode));
+        }
+    }
+}

@@ -65,7 +65,7 @@ impl RunArgs {
             warmup_s: self.warmup.unwrap_or(warmup_s),
             workers: self.workers,
             bulk: self.bulk,
-            mode: self.mode,
+            mode: self.mode.into(),
             client_cpus,
             server_cpus,
         };
@@ -157,7 +157,7 @@ fn explain(lab: &Lab, settings: &Settings, runs: usize) {
     println!(
         "Offloads: {offloads}. Kernel: tcp_tw_reuse=1, ip_local_port_range 1024-65535 for its clients, somaxconn \
          65535, no XDP program attached while it talks to itself. ringroad: --mode {}.",
-        settings.mode_name()
+        settings.mode
     );
 }
 

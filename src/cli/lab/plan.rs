@@ -3,10 +3,8 @@
 
 use std::fmt;
 
-use clap::ValueEnum;
-
 use super::network::{End, Lab};
-use crate::cli::xdp::Mode;
+use crate::io::xdp::XdpMode;
 
 /// A TCP implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,17 +158,10 @@ pub(super) struct Settings {
     pub(super) workers: u32,
     pub(super) bulk: bool,
     /// How ringroad's ends get their frames.
-    pub(super) mode: Mode,
+    pub(super) mode: XdpMode,
     /// The cores of the client's workers and of the server's, as `--cpus` takes them.
     pub(super) client_cpus: String,
     pub(super) server_cpus: String,
-}
-
-impl Settings {
-    /// The value of `--mode`.
-    pub(super) fn mode_name(&self) -> String {
-        self.mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    }
 }
 
 /// Ports a server listens on, so that short connections do not run out of four-tuples.
@@ -215,7 +206,7 @@ impl Run {
         add("--workers", &settings.workers.to_string());
         add("--cpus", cpus);
         if self.pairing.backend(end) == Backend::Ringroad {
-            add("--mode", &settings.mode_name());
+            add("--mode", settings.mode.label());
         }
         if let Profile::ShortConnections { close } = self.workload.profile {
             add("--close", close);
@@ -288,7 +279,7 @@ mod tests {
             warmup_s: 0.5,
             workers: 1,
             bulk: false,
-            mode: Mode::ZeroCopy,
+            mode: XdpMode::ZeroCopy,
             client_cpus: "1".to_owned(),
             server_cpus: "0".to_owned(),
         }

@@ -206,7 +206,7 @@ fn object(measurement: &Measurement) -> Value {
 mod tests {
     use super::super::plan::{Backend, Settings, runs};
     use super::*;
-    use crate::cli::xdp::Mode;
+    use crate::io::xdp::XdpMode;
 
     fn settings(repeat: u32) -> Settings {
         Settings {
@@ -215,7 +215,7 @@ mod tests {
             warmup_s: 0.0,
             workers: 1,
             bulk: false,
-            mode: Mode::Generic,
+            mode: XdpMode::Generic,
             client_cpus: "1".to_owned(),
             server_cpus: "0".to_owned(),
         }

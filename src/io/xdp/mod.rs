@@ -29,7 +29,7 @@ pub use steer::{Action, Attached, Steering};
 /// How frames get between driver and socket, as asked for or as obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
-    /// The fastest that works: zero-copy, then native, then generic. Never what is obtained.
+    /// The first that works: zero-copy, then native, then generic. Never what is obtained.
     Auto,
     /// The program runs in the driver, and the kernel copies frames to and from the UMEM.
     Native,

@@ -145,21 +145,7 @@ impl Line {
     pub(super) fn names(&self) -> Vec<State> {
         self.states.iter().map(|&(state, _)| state).collect()
     }
-}
 
-/// Tries until it is in this state.
-pub(super) fn line_in(state: State, seconds: u64) -> Line {
-    let mut line = Line::new();
-    for _ in 0..seconds * 1_000 {
-        line.run(1_000);
-        if line.model.state() == state {
-            return line;
-        }
-    }
-    panic!("{:?}", line.states);
-}
-
-impl Line {
     pub(super) fn heard(&self, lost: u32, repairing: bool) -> Heard {
         Heard {
             arrived: self.arrived,
@@ -182,4 +168,16 @@ impl Line {
         }
         self.now = self.now.max(end);
     }
+}
+
+/// Tries until it is in this state.
+pub(super) fn line_in(state: State, seconds: u64) -> Line {
+    let mut line = Line::new();
+    for _ in 0..seconds * 1_000 {
+        line.run(1_000);
+        if line.model.state() == state {
+            return line;
+        }
+    }
+    panic!("{:?}", line.states);
 }
