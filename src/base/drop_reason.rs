@@ -85,6 +85,8 @@ named_indices! {
         Paws => "paws",
         /// Timestamps were negotiated and the segment has none (RFC 7323 §3.2).
         NoTimestamp => "no_timestamp",
+        /// It would complete a handshake, but echoes no timestamp of the SYN-ACK (RFC 7323 §3.2).
+        StaleEcho => "stale_echo",
         /// SYN in a synchronized state (RFC 5961 §4).
         UnexpectedSyn => "unexpected_syn",
         /// RST that is not exactly at RCV.NXT (RFC 5961 §3).

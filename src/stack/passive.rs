@@ -51,6 +51,9 @@ impl Engine {
         let opening = self.core.opening(key, origin, &listen.options);
         let mut env = env!(self.core, self.recv);
         let slot = self.core.half_open.at(index);
+        if !slot.half.may_be_answered_by(seg, &opening, env.config) && !seg.has(Control::RST) {
+            return Err(DropReason::StaleEcho);
+        }
         let mut tcb = slot.half.to_tcb(&opening, settings, &env);
         let ecn = tcb.may_use_ecn();
         let arrival = tcb.on_unpredicted(seg, &mut env);

@@ -22,7 +22,7 @@ pub struct HalfOpen {
     iss: Seq,
     /// TSval of the SYN; meaningful with [`HalfOpen::STAMPS`].
     stamp: u32,
-    /// When the first SYN-ACK left; meaningful without [`HalfOpen::AMBIGUOUS`], so for one timeout at most.
+    /// When the first SYN-ACK left, modulo 71 minutes.
     sent_at: Micros32,
     wnd: u16,
     /// What the SYN announced, at least one; zero when it said nothing.
@@ -145,6 +145,23 @@ impl HalfOpen {
             && !stale
     }
 
+    /// Whether `seg`, if it echoes a timestamp, echoes one of a SYN-ACK that was sent for this entry (RFC 7323 §3.2).
+    ///
+    /// What it acknowledges does not tell: an incarnation before this one that sent an octet each 4 us has ended
+    /// where the ISN clock is now. Its peer in TIME-WAIT answers our SYN-ACK, and says so by an older echo only.
+    pub fn may_be_answered_by(&self, seg: &Segment<'_>, opening: &Opening, config: &TcpConfig) -> bool {
+        /// So many intervals last less than the 71 minutes that the time of the first SYN-ACK is known for.
+        const DATED: u8 = 32;
+        let is_told = config.timestamps && self.has(Self::STAMPS) && self.retries() < DATED;
+        let Some(echo) = seg.stamps.map(|stamps| stamps.ecr).filter(|&echo| echo != 0 && is_told) else {
+            return true;
+        };
+        let waited = u64::from(self.sent_at.elapsed(opening.now));
+        let sent_at = Instant::from_micros(opening.now.as_micros().saturating_sub(waited));
+        let [first, last] = [sent_at, opening.now].map(|at| opening.stamp(at));
+        echo.wrapping_sub(first) <= last.wrapping_sub(first)
+    }
+
     /// When the SYN-ACK is to be sent again, if it is not answered: RTO doubles each time.
     pub fn deadline(&self, last_sent: Instant, config: &TcpConfig) -> Instant {
         let rto = u64::from(config.rto.initial_us) << self.retries().min(16);
@@ -181,7 +198,7 @@ impl HalfOpen {
         let scaling = config.window_scale && self.window_scale().is_some();
         let ecn = if options.may_use_ecn() && self.asks_for_ecn() { Control::ECE } else { Control::EMPTY };
         let ctl = Control::SYN | Control::ACK | ecn;
-        let val = super::isn::timestamp_clock(opening.now).wrapping_add(opening.timestamp_offset);
+        let val = opening.stamp(opening.now);
         Outgoing {
             wnd: u16::try_from(limit).unwrap_or(u16::MAX),
             stamps: (config.timestamps && self.has(Self::STAMPS))

@@ -8,6 +8,7 @@ use super::cold::Shared;
 use super::congestion::{Congestion, initial_window};
 use super::ecn::Ecn;
 use super::flags::Flags;
+use super::isn::timestamp_clock;
 use super::recv_buf::RecvPools;
 use super::rtt::RttEstimator;
 use super::send_buf::SendBuf;
@@ -128,6 +129,13 @@ pub struct Opening {
     pub timestamp_offset: u32,
     /// The clock.
     pub now: Instant,
+}
+
+impl Opening {
+    /// TSval of what is sent at `at` (RFC 7323 §5.4).
+    pub(super) fn stamp(&self, at: Instant) -> u32 {
+        timestamp_clock(at).wrapping_add(self.timestamp_offset)
+    }
 }
 
 /// Everything outside the TCB that processing needs, lent for one call.
