@@ -136,9 +136,9 @@ impl Tcb {
         }
     }
 
-    /// Dynamic right-sizing (Fisk and Feng, 2001): a user who has read more than half of a window in a round trip gets
-    /// four times as much as that. Twice is what the sender needs now, and in slow start it will need twice that
-    /// by the time of the next look. `echo` is what the segment's timestamp echoes.
+    /// Dynamic right-sizing (Fisk and Feng, 2001): a user gets a window of four times as much as was read in a round
+    /// trip. Twice is what the sender needs now, and in slow start it will need twice that by the time of the next
+    /// look. What is nearly that much is left alone. `echo` is what the segment's timestamp echoes.
     #[inline(never)]
     pub fn look_at_window(&mut self, echo: Option<u32>, env: &mut Env<'_>) {
         let bound = self.recv_bound(env.shared.settings.get(self.settings));
@@ -158,7 +158,7 @@ impl Tcb {
         // An eighth too much is left alone, or windows that share a budget would go up and down for ever.
         if own > most.saturating_add(most / 8) {
             self.flags.clear(Flags::WIDE);
-        } else if read * 2 > u64::from(INITIAL_WINDOW + own) {
+        } else if read * 7 / 2 > u64::from(INITIAL_WINDOW + own) {
             let wanted = (read * 4 - u64::from(INITIAL_WINDOW)).min(growable.into());
             self.grow_offer(wanted, own, fair, env);
         } else if own == 0 && read * 4 < u64::from(INITIAL_WINDOW) {

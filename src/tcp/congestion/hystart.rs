@@ -63,7 +63,7 @@ impl HyStart {
             self.judge();
         }
         let ends = self.round_left <= acked.octets;
-        let last = ends && self.css_rounds >= Self::CSS_ROUNDS;
+        let last = ends && (self.css_rounds >= Self::CSS_ROUNDS || self.has_a_queue_for_sure());
         if ends {
             self.begin_round(acked.flight.saturating_sub(acked.octets));
         } else {
@@ -88,12 +88,26 @@ impl HyStart {
         if self.last_us == Self::UNKNOWN {
             return;
         }
-        let threshold_us =
-            (self.last_us / Self::MIN_RTT_DIVISOR).clamp(Self::MIN_RTT_THRESH_US, Self::MAX_RTT_THRESH_US);
-        if self.current_us >= self.last_us.saturating_add(threshold_us) {
+        if Self::is_longer(self.current_us, self.last_us) {
             self.baseline_us = self.current_us;
             self.css_rounds = 1;
         }
+    }
+
+    /// Whether a round trip has grown by RttThresh.
+    fn is_longer(rtt_us: u32, before_us: u32) -> bool {
+        let threshold_us =
+            (before_us / Self::MIN_RTT_DIVISOR).clamp(Self::MIN_RTT_THRESH_US, Self::MAX_RTT_THRESH_US);
+        rtt_us >= before_us.saturating_add(threshold_us)
+    }
+
+    /// Whether a whole round of conservative slow start has found round trips longer once more: then no more rounds need
+    /// confirm it. RFC 9406 waits for all five, in which the window grows threefold; where the queue has room for
+    /// as much, the window overshoots what a path carries by that.
+    fn has_a_queue_for_sure(&self) -> bool {
+        self.css_rounds > 0
+            && self.samples >= Self::N_RTT_SAMPLE
+            && Self::is_longer(self.current_us, self.baseline_us)
     }
 
     /// `flight` octets are what the next round waits for.
@@ -175,6 +189,36 @@ mod tests {
         let steps = round(&mut hystart, Some(20_000));
         assert_eq!(steps[..9], [QUARTER; 9]);
         assert_eq!(steps[9], Step { last: true, ..QUARTER });
+    }
+
+    /// Sooner than RFC 9406 has it, but only where two rounds agree.
+    #[test]
+    fn conservative_slow_start_ends_with_a_round_whose_round_trips_are_longer_once_more() {
+        for (rtt_us, last, why) in [
+            (23_999, false, "less than the threshold longer than in the round that began it"),
+            (24_000, true, "4 ms, the least threshold, longer"),
+        ] {
+            let mut hystart = HyStart::new(FLIGHT);
+            round(&mut hystart, Some(10_000));
+            round(&mut hystart, Some(20_000));
+            let steps = round(&mut hystart, Some(rtt_us));
+            assert_eq!(steps[..9], [QUARTER; 9], "{why}: not before the round ends");
+            assert_eq!(steps[9], Step { last, ..QUARTER }, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_round_with_few_measurements_confirms_nothing() {
+        let mut hystart = HyStart::new(FLIGHT);
+        round(&mut hystart, Some(10_000));
+        round(&mut hystart, Some(20_000));
+        let steps = [(); 10].map(|()| hystart.on_ack(&acked(MSS, None)));
+        assert!(steps.iter().all(|step| !step.last), "{steps:?}");
+        let mut hystart = HyStart::new(FLIGHT);
+        round(&mut hystart, Some(10_000));
+        round(&mut hystart, Some(20_000));
+        let steps: [_; 10] = core::array::from_fn(|n| hystart.on_ack(&acked(MSS, (n < 7).then_some(90_000))));
+        assert!(steps.iter().all(|step| !step.last), "seven measurements");
     }
 
     #[test]
