@@ -38,7 +38,7 @@ impl Default for Flags {
         Self {
             local: Vec::new(),
             mtu: 1_500,
-            tcp: TcpConfig::default(),
+            tcp: TcpConfig { quick_acks: 0, ..TcpConfig::default() },
             options: FlowOptions {
                 // What is worked out in scripts is RFC 5681.
                 congestion: CongestionAlgorithm::NewReno,
@@ -132,6 +132,7 @@ impl Flags {
             "sack" => tcp.sack = switch(value)?,
             "ts" => tcp.timestamps = switch(value)?,
             "delack_ms" => tcp.delayed_ack = millis(value)?,
+            "quickacks" => tcp.quick_acks = number(value)?,
             "iw" => tcp.initial_window = at_least(value, 1)?,
             "rto_init_ms" => tcp.rto.initial_us = micros(value)?,
             "rto_min_ms" => tcp.rto.min_us = micros(value)?,
@@ -219,13 +220,14 @@ mod tests {
     fn flags_set_what_they_name() {
         let flags = Flags::parse(
             "local=192.168.0.1,local6=fd3d::1;mss=1000 ws=7,ts=off,sack=0,msl_ms=500,rto_init_ms=300,\
-             keepidle_ms=5000,keepalive,keepcnt=2,ecn=1,cc=cubic,ports=40000-40010,iw=2",
+             keepidle_ms=5000,keepalive,keepcnt=2,quickacks=3,ecn=1,cc=cubic,ports=40000-40010,iw=2",
         )
         .expect("every flag is known");
         assert_eq!(flags.local, ["192.168.0.1".parse::<IpAddr>().unwrap(), "fd3d::1".parse().unwrap()]);
         assert_eq!((flags.options.mss, flags.options.recv_buffer), (Some(1_000), 65_535 << 7));
         assert_eq!((flags.tcp.timestamps, flags.tcp.sack, flags.tcp.window_scale), (false, false, true));
         assert_eq!((flags.tcp.time_wait, flags.tcp.initial_window), (Duration::from_secs(1), 2));
+        assert_eq!(flags.tcp.quick_acks, 3);
         assert_eq!((flags.tcp.rto.initial_us, flags.ports), (300_000, 40_000..=40_010));
         assert_eq!((flags.options.ecn, flags.options.congestion), (true, CongestionAlgorithm::Cubic));
         let keep = flags.options.keep_alive.expect("it is on");
@@ -255,6 +257,7 @@ mod tests {
         let flags = Flags::parse(" ,").expect("nothing is wrong");
         assert_eq!((flags.tcp.rto.initial_us, flags.tcp.rto.min_us), (1_000_000, 200_000));
         assert_eq!((flags.tcp.delayed_ack, flags.tcp.initial_window), (Duration::from_millis(40), 10));
+        assert_eq!(flags.tcp.quick_acks, 0);
         assert_eq!((flags.mtu, flags.options.keep_alive, flags.options.mss), (1_500, None, None));
     }
 }

@@ -376,6 +376,7 @@ fn draw_tcp(rng: &mut Rng, kind: Kind, timestamps: bool, lifetime: Duration) -> 
             max_us: pick(rng, &[4_000_000, 60_000_000]),
         },
         delayed_ack: ms(pick(rng, &[0, 1, 40, 200, 500])),
+        quick_acks: pick(rng, &[0, 1, 15]),
         r1: pick(rng, &[1, 3]),
         r2: ms(pick(rng, &[10_000, 100_000])),
         r2_syn: ms(pick(rng, &[10_000, 180_000])),

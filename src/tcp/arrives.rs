@@ -281,6 +281,7 @@ impl Tcb {
         }
         // RFC 5681 §4.2: each segment out of order is acknowledged at once, and by itself.
         self.rcv.acks_owed = (self.rcv.acks_owed + 1).min(Self::ACKS_OWED_MAX);
+        self.rcv.be_quick(env.config.quick_acks);
         match self.keep_out_of_order(seq.since(self.rcv.nxt), text, env) {
             Ok(()) => {
                 env.counters.add(Counter::OutOfOrder);

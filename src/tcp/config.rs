@@ -26,6 +26,12 @@ pub struct TcpConfig {
     pub rto: RtoBounds,
     /// Longest delay of an acknowledgment: 40 ms (RFC 9293 MUST-40 allows 500).
     pub delayed_ack: Duration,
+    /// After text out of order, how many segments of full size are acknowledged each at once, none delayed: 15, which
+    /// is the most.
+    ///
+    /// The sender's window is small then, and each acknowledgment, some of which may be lost too, lets it grow; one
+    /// segment may be all that a window has left after a multiple of two. Linux does so under the name of quick ACKs.
+    pub quick_acks: u8,
     /// R1: retransmissions of one segment before the application is told (RFC 9293 SHLD-10).
     pub r1: u8,
     /// R2 for text: how long nothing may be acknowledged (RFC 9293 MUST-21; SHLD-11: at least 100 s).
@@ -61,6 +67,7 @@ impl Default for TcpConfig {
             initial_window: 10,
             rto: RtoBounds::default(),
             delayed_ack: Duration::from_millis(40),
+            quick_acks: 15,
             r1: 3,
             r2: Duration::from_secs(100),
             r2_syn: Duration::from_secs(180),

@@ -124,10 +124,10 @@ impl Tcb {
     /// RFC 9293 MUST-14: MSS on every SYN; the rest is what we want, or on a SYN-ACK what was agreed.
     fn syn_options(&self, config: &TcpConfig) -> MoreOptions {
         let active = self.state == State::SynSent;
-        let scaling = config.window_scale && (active || self.rcv.shift > 0 || self.snd.shift > 0);
+        let scaling = config.window_scale && (active || self.rcv.shift() > 0 || self.snd.shift > 0);
         MoreOptions::Syn {
             mss: self.mss_most,
-            window_scale: scaling.then_some(self.rcv.shift),
+            window_scale: scaling.then_some(self.rcv.shift()),
             sack_permitted: self.flags.any(Flags::SACK),
         }
     }
@@ -324,7 +324,7 @@ impl Tcb {
         } else {
             MoreOptions::None
         };
-        let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift);
+        let wnd = clamp_u16(self.rcv.wnd() >> self.rcv.shift());
         Outgoing { seq, ack: self.rcv.nxt, ctl, wnd, ecn: 0, stamps, more, text_offset, text_len }
     }
 

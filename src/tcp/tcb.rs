@@ -65,13 +65,45 @@ pub struct Rcv {
     /// The largest text that came in one segment: what "full-sized" means for delayed ACKs. Until the peer's
     /// SYN, the MSS to assume where that announces none.
     pub mss: u16,
-    /// Shift of the windows we send.
-    pub shift: u8,
+    /// Shift of the windows we send, and times 16 how many acknowledgments are to be quick.
+    shift_and_quick: u8,
     /// Acknowledgments to send at the end of this batch: one, or one for each segment out of order.
     pub acks_owed: u8,
 }
 
 impl Rcv {
+    const SHIFT: u8 = 0x0f;
+
+    /// Nothing was received yet; windows will be sent with `shift`, and `mss` is assumed.
+    const fn new(shift: u8, mss: u16) -> Self {
+        let zero = Seq::new(0);
+        Self { nxt: zero, edge: zero, acked: zero, mss, shift_and_quick: shift, acks_owed: 0 }
+    }
+
+    /// Shift of the windows we send: 14 at most (RFC 7323 §2.3).
+    #[inline]
+    pub const fn shift(&self) -> u8 {
+        self.shift_and_quick & Self::SHIFT
+    }
+
+    /// The next `count` segments of full size, 15 at most, are acknowledged each at once.
+    pub(super) fn be_quick(&mut self, count: u8) {
+        self.shift_and_quick = self.shift() | count.min(Self::SHIFT) << 4;
+    }
+
+    /// Whether what was received since the last acknowledgment, `waiting` octets, is acknowledged at once: two full
+    /// segments (RFC 9293 SHLD-18), or one where that is to be quick.
+    #[inline(always)]
+    pub(super) const fn is_enough(&mut self, waiting: u32) -> bool {
+        let full = self.mss as u32;
+        if self.shift_and_quick <= Self::SHIFT {
+            return waiting >= 2 * full;
+        }
+        let quick = waiting >= full;
+        self.shift_and_quick -= (quick as u8) << 4;
+        quick
+    }
+
     /// RCV.WND, octets.
     pub const fn wnd(&self) -> u32 {
         self.edge.since(self.nxt)
@@ -255,7 +287,7 @@ impl Tcb {
         flags.put(Flags::NAGLE, settings.nagle);
         flags.put(Flags::USER_TIMEOUT, settings.user_timeout.is_some());
         Self {
-            rcv: Rcv { shift, mss: opening.mss_default, ..Rcv::default() },
+            rcv: Rcv::new(shift, opening.mss_default),
             snd: Snd { una: iss, nxt: iss, cursor: iss, mss: opening.mss, ..Snd::default() },
             ts: Stamps { offset: opening.timestamp_offset, ..Stamps::default() },
             fast_timers: FastTimers::default(),
@@ -300,7 +332,7 @@ impl Tcb {
         let scaling = env.config.window_scale && syn.window_scale.is_some();
         self.snd.shift = syn.window_scale.filter(|_| scaling).unwrap_or(0);
         if !scaling {
-            self.rcv.shift = 0;
+            self.rcv.shift_and_quick = 0;
         }
         self.snd.wnd = u32::from(wnd);
         self.snd.max_wnd = self.snd.wnd;

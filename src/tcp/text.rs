@@ -209,12 +209,12 @@ impl Tcb {
         kept
     }
 
-    /// Delayed acknowledgments (RFC 9293 MUST-40, SHLD-18): at once for every second full-sized segment and
-    /// wherever a gap is involved, else when the timer says so.
+    /// Delayed acknowledgments (RFC 9293 MUST-40, SHLD-18): at once for every second full-sized segment, or each where
+    /// text was out of order a while ago, and wherever a gap is involved; else when the timer says so.
     #[inline(always)]
     fn owe_ack_for_text(&mut self, at_once: bool, env: &mut Env<'_>) {
         let waiting = self.rcv.nxt.since(self.rcv.acked);
-        if at_once || waiting >= 2 * u32::from(self.rcv.mss) || env.config.delayed_ack.is_zero() {
+        if at_once || self.rcv.is_enough(waiting) || env.config.delayed_ack.is_zero() {
             self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         } else if !self.is_set(Timer::DelayedAck) {
             self.set_delayed_ack_timer(env.config.delayed_ack, env.now);

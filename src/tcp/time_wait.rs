@@ -84,7 +84,7 @@ impl TimeWait {
             rcv_nxt: if tcb.is_waiting_to_follow() { tcb.snd.wl2 } else { tcb.rcv.nxt },
             stamp: tcb.ts.recent,
             since: timestamp_clock(now),
-            rcv_wnd: u16::try_from(tcb.rcv.wnd() >> tcb.rcv.shift).unwrap_or(u16::MAX),
+            rcv_wnd: u16::try_from(tcb.rcv.wnd() >> tcb.rcv.shift()).unwrap_or(u16::MAX),
             bits: reach_code(tcb.snd.max_wnd) | if tcb.flags.any(Flags::STAMPS) { Self::STAMPS } else { 0 },
             tag: 0,
         }

@@ -87,7 +87,7 @@ impl Tcb {
 
     /// The largest window there may ever be, octets: the settings', and what the window field can express.
     fn recv_bound(&self, settings: &Settings) -> u32 {
-        settings.recv_limit.min((1 << 16 << self.rcv.shift) - 1)
+        settings.recv_limit.min((1 << 16 << self.rcv.shift()) - 1)
     }
 
     /// How far the right edge may be beyond what the user has read, octets.

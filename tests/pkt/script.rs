@@ -626,6 +626,7 @@ fn set(words: &mut Words<'_>, setup: &mut Setup) -> Result<(), String> {
         "time-wait" => tcp.time_wait = words.duration()?,
         "fin-wait-2" => tcp.fin_wait_2 = words.duration()?,
         "delayed-ack" => tcp.delayed_ack = words.duration()?,
+        "quick-acks" => tcp.quick_acks = words.number("segments")?,
         "challenge-acks" => tcp.challenge_acks_per_second = words.number("per second")?,
         "mtu" => *mtu = words.number_in("octets", MTUS)?,
         "half-open-max" => *half_open_max = words.number("connections")?,

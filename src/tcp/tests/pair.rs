@@ -321,7 +321,7 @@ impl End {
         if !ctl.intersects(Control::ACK) || ctl.intersects(Control::SYN | Control::RST) {
             return;
         }
-        let shift = self.host.tcb.rcv.shift;
+        let shift = self.host.tcb.rcv.shift();
         let edge = sent.out.ack + (u32::from(sent.out.wnd) << shift);
         if let Some(before) = self.edge {
             let back = if edge.before(before) { before.since(edge) } else { 0 };
