@@ -37,17 +37,13 @@ impl Tcb {
     #[inline(never)]
     fn grow_with_memory(&mut self, seg: &Segment<'_>, acked: Acked, env: &mut Env<'_>) {
         let rtt_us = acked.rtt_us.or_else(|| self.stamped_rtt_us(seg, env));
-        if let Some(rtt_us) = rtt_us.filter(|&rtt_us| self.is_news(rtt_us, acked)) {
-            self.rtt.sample(rtt_us, &env.config.rto);
+        if let Some(rtt_us) = rtt_us
+            && acked.rtt_us.is_none()
+        {
+            self.rtt.sample_news(rtt_us, &env.config.rto);
         }
         let memory = self.cold_mut(env.shared).map(|cold| &mut cold.congestion);
         self.congestion.on_ack(&Acked { rtt_us, ..acked }, memory);
-    }
-
-    /// Whether SRTT has to learn of a round trip before the next segment is timed: it has changed by an eighth, as when
-    /// slow start fills a queue, which doubles it sooner than one measurement in a round trip would tell.
-    const fn is_news(&self, rtt_us: u32, acked: Acked) -> bool {
-        acked.rtt_us.is_none() && rtt_us.abs_diff(acked.srtt_us) > acked.srtt_us / 8 + STAMP_GRAIN_US
     }
 
     /// The round trip by RFC 7323 §4.1, in steps of the timestamp clock, a millisecond: good enough to see that it has grown by four (RFC 9406), for which every acknowledgment is to measure.
@@ -64,7 +60,5 @@ impl Tcb {
     }
 }
 
-/// A timestamp may be wrong by so much, and its echo late by as much.
-const STAMP_GRAIN_US: u32 = 2_000;
 /// Two minutes: segments live no longer.
 const RTT_MAX_MS: u32 = 120_000;

@@ -9,7 +9,7 @@ use super::path::Search;
 use super::probe::Probe;
 use super::prr::Prr;
 use super::rack::{Path, Rack};
-use super::scoreboard::{Run, Scoreboard, SentPool};
+use super::scoreboard::{Fate, Run, Scoreboard, SentPool};
 use super::segment::{Outgoing, Segment};
 use super::spurious::{Delivered, Doubt, Undo};
 use super::tcb::{Env, Fin, Tcb};
@@ -248,9 +248,12 @@ impl Tcb {
             *sackers = 0;
         }
         let sacked = board.sacked();
+        let mut sacked_us = None;
         for &block in report.blocks.as_slice() {
             board.sack(pool, una, block, |run| {
                 timed_arrived |= timed_seq.in_window(run.start, run.len());
+                let us = Some(path.now.since(run.at)).filter(|_| !run.again);
+                sacked_us = sacked_us.map_or(us, |sacked| Some(us.map_or(sacked, |us| us.min(sacked))));
                 visit(run);
             });
         }
@@ -258,8 +261,17 @@ impl Tcb {
             *sackers = sackers.saturating_add(1);
         }
         rack.advanced(una);
+        let head = board.runs(pool, una).next().filter(|&(fate, run)| run.again && fate == Fate::InFlight);
+        let head_us = head.map(|(_, run)| path.now.since(run.at));
         if timed_arrived && self.flags.take(Flags::TIMED) {
             self.rtt.sample(self.timed_at.elapsed(env.now), &env.config.rto);
+        } else if let Some(us) = sacked_us {
+            self.rtt.sample_news(us, &env.config.rto);
+        }
+        if sacked_us > head_us && head_us.is_some() {
+            // What arrives was sent before the repair, which nothing that came later has overtaken: behind a queue that
+            // grew since, RTO as it was would be too soon.
+            self.start_retransmit_timer(env);
         }
         delivered
     }

@@ -32,6 +32,9 @@ impl Default for RtoBounds {
 }
 
 impl RttEstimator {
+    /// A timestamp may be wrong by a millisecond, and its echo late by as much.
+    const GRAIN_US: u32 = 2_000;
+
     /// Before any measurement.
     pub const fn new(bounds: &RtoBounds) -> Self {
         Self { srtt_x8: 0, rttvar_x4: 0, rto_us: bounds.initial_us }
@@ -56,6 +59,16 @@ impl RttEstimator {
         let srtt_us = self.srtt_x8 / 8;
         let margin_us = self.rttvar_x4.max(srtt_us.min(bounds.min_us));
         self.rto_us = srtt_us.saturating_add(margin_us).clamp(bounds.min_us, bounds.max_us);
+    }
+
+    /// Takes a measurement beside that of the segment being timed, if SRTT has to learn of it before that: it has changed
+    /// by an eighth, as when slow start fills a queue, which doubles it sooner than one measurement in a round trip
+    /// would tell.
+    pub fn sample_news(&mut self, rtt_us: u32, bounds: &RtoBounds) {
+        let srtt_us = self.srtt_us();
+        if rtt_us.abs_diff(srtt_us) > srtt_us / 8 + Self::GRAIN_US {
+            self.sample(rtt_us, bounds);
+        }
     }
 
     /// RFC 6298 (5.5), RFC 9293 MUST-19: the timer expired, so back it off.
