@@ -244,10 +244,10 @@ impl<'a> Flow<'a> {
     /// room. Zero also when the connection can no longer send.
     #[inline(always)]
     pub fn send(&mut self, data: &[u8]) -> usize {
-        let Core { flows, send, shared, .. } = &mut *self.core;
+        let Core { flows, shared, .. } = &mut *self.core;
         let slot = flows.at_mut(self.index);
-        let taken = slot.tcb.send(data, send, shared);
-        if taken < data.len() && send.free_count() == 0 {
+        let taken = slot.tcb.send(data, shared);
+        if taken < data.len() && shared.send.free_count() == 0 {
             self.core.mark_starved(self.index);
         }
         self.core.mark_ready(self.index);
@@ -256,7 +256,7 @@ impl<'a> Flow<'a> {
 
     /// Octets that [`Flow::send`] would take now, as far as the connection's own buffer goes.
     pub fn send_room(&self) -> usize {
-        self.slot().tcb.send_room(&self.core.send, &self.core.shared) as usize
+        self.slot().tcb.send_room(&self.core.shared) as usize
     }
 
     /// Half-close: a FIN follows the text queued so far; receiving goes on.

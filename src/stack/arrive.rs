@@ -21,10 +21,8 @@ macro_rules! env {
         Env {
             now: &$core.clock,
             config: &$core.config.tcp,
-            send: &mut $core.send,
             recv: &mut $recv,
             counters: &mut $core.counters,
-            challenge: &mut $core.challenge,
             shared: &mut $core.shared,
         }
     };

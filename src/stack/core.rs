@@ -106,7 +106,6 @@ pub(super) struct Core {
     /// One node a flow, then one a half-open connection.
     pub wheel: Wheel,
     pub listeners: Vec<Listener>,
-    pub send: ChunkPool,
     /// What TCBs share.
     pub shared: Shared,
     /// Flows that have something to deliver or to send.
@@ -114,7 +113,6 @@ pub(super) struct Core {
     /// Flows whose text found no chunk to lie in, the first first.
     pub starved: VecDeque<u32>,
     pub counters: Counters,
-    pub challenge: ChallengeLimit,
     pub ports: Ports,
     pub neighbours: Neighbours,
     pub secrets: Secrets,
@@ -138,12 +136,16 @@ impl Core {
             hash: TableHash::new(&config.secret.derive(1)),
             wheel: Wheel::new(limits.flows_max + limits.half_open_max, now),
             listeners: Vec::with_capacity(usize::from(limits.listeners_max)),
-            send: ChunkPool::new(limits.send_chunks, limits.chunk_len),
-            shared: Shared::new(limits.options_max, limits.busy_max, limits.models_max),
+            shared: Shared::new(
+                limits.options_max,
+                limits.busy_max,
+                limits.models_max,
+                ChunkPool::new(limits.send_chunks, limits.chunk_len),
+                ChallengeLimit::new(&config.secret.derive(4), config.worker, now),
+            ),
             ready: VecDeque::with_capacity(limits.flows_max as usize),
             starved: VecDeque::with_capacity(limits.flows_max as usize),
             counters: Counters::new(),
-            challenge: ChallengeLimit::new(&config.secret.derive(4), config.worker, now),
             ports: Ports::new(config.source_ports.clone(), config.secret.derive(2)),
             neighbours: Neighbours::new(limits.neighbours_max),
             secrets: Secrets::new(&config.secret.derive(3)),
@@ -219,7 +221,7 @@ impl Core {
 
     /// Serves flows that found no chunk, now that there are some: no more of them than chunks.
     pub fn feed_starved(&mut self) {
-        for _ in 0..self.send.free_count() {
+        for _ in 0..self.shared.send.free_count() {
             let Some(index) = self.starved.pop_front() else { return };
             self.slot(index).set(Mark::Starved, false);
             self.mark_ready(index);

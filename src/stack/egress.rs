@@ -5,7 +5,7 @@ use core::net::Ipv4Addr;
 
 use super::ingress::Link;
 use crate::base::{AddrPair, FlowKey};
-use crate::tcp::{ChunkPool, MoreOptions, Outgoing, RecvPools, Shared, Tcb};
+use crate::tcp::{MoreOptions, Outgoing, RecvPools, Shared, Tcb};
 use crate::wire::tcp::{self, TcpFields};
 use crate::wire::{Ipv4Fields, Mac, PROTOCOL_TCP, Sum, Timestamps, checksum, ethernet, ipv4, ipv6};
 
@@ -21,7 +21,6 @@ pub(super) struct Path {
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     pub tcb: &'a mut Tcb,
-    pub send: &'a ChunkPool,
     pub recv: &'a RecvPools,
     pub shared: &'a mut Shared,
 }
@@ -134,7 +133,7 @@ const fn fields(key: &FlowKey, out: &Outgoing) -> TcpFields {
 #[inline(always)]
 fn copy_text(room: &mut [u8], out: &Outgoing, source: Source<'_>, sum: &mut Sum) {
     let mut at = 0;
-    source.tcb.text(out, source.send, source.shared, |slice| {
+    source.tcb.text(out, source.shared, |slice| {
         sum.copy(&mut room[at..at + slice.len()], slice);
         at += slice.len();
     });

@@ -84,7 +84,7 @@ impl Engine {
     ///
     /// It may be early, never late. It is now while output waits for frames.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let fed = !self.core.starved.is_empty() && self.core.send.free_count() > 0;
+        let fed = !self.core.starved.is_empty() && self.core.shared.send.free_count() > 0;
         if fed || !self.core.ready.is_empty() {
             return Some(self.core.now);
         }
@@ -169,7 +169,7 @@ impl Engine {
     /// Chunks that send and receive buffers hold now.
     pub fn chunks_in_use(&self) -> (u32, u32) {
         let limits = &self.core.config.limits;
-        let send = limits.send_chunks - self.core.send.free_count();
+        let send = limits.send_chunks - self.core.shared.send.free_count();
         (send, limits.recv_chunks - self.recv.chunks.free_count())
     }
 

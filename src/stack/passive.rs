@@ -112,7 +112,7 @@ impl Engine {
             TimeWaitVerdict::Restart => record = self.restart_time_wait(index, hash, seg),
             TimeWaitVerdict::Challenge => {
                 let per_second = self.core.config.tcp.challenge_acks_per_second;
-                if !self.core.challenge.allow(self.core.now, per_second) {
+                if !self.core.shared.challenge.allow(self.core.now, per_second) {
                     self.core.counters.add(Counter::ChallengeAcksLimited);
                     return Err(DropReason::TimeWait);
                 }

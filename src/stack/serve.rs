@@ -99,7 +99,7 @@ impl Engine {
             }
         }
         // Without chunks there is no room, whatever the connection's own bound says.
-        if self.core.send.free_count() == 0 {
+        if self.core.shared.send.free_count() == 0 {
             if self.core.slot(index).tcb.wants_room() {
                 self.core.mark_starved(index);
             }
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     fn is_writable(&mut self, index: u32) -> bool {
-        self.core.flows.at_mut(index).tcb.take_writable(&self.core.send, &self.core.shared)
+        self.core.flows.at_mut(index).tcb.take_writable(&self.core.shared)
     }
 
     /// Segments, as many as the flow's share allows.
@@ -154,12 +154,7 @@ impl Engine {
             let key = self.core.flows.key(index);
             let slot = self.core.flows.at_mut(index);
             let path = slot.path(&self.core.shared);
-            let source = Source {
-                tcb: &mut slot.tcb,
-                send: &self.core.send,
-                recv: &self.recv,
-                shared: &mut self.core.shared,
-            };
+            let source = Source { tcb: &mut slot.tcb, recv: &self.recv, shared: &mut self.core.shared };
             let len = egress::write(frame, self.core.config.mac, &path, &key, &out, Some(source));
             tx.commit(len);
             self.core.counters.add(Counter::SegmentsOut);
@@ -223,7 +218,7 @@ impl Engine {
             self.core.starved.retain(|&starved| starved != index);
         }
         let slot = self.core.flows.at_mut(index);
-        slot.tcb.release(&mut self.core.send, &mut self.recv, &mut self.core.shared);
+        slot.tcb.release(&mut self.recv, &mut self.core.shared);
         self.core.wheel.cancel(index);
         self.core.counters.add(Counter::Closed);
         let key = self.core.flows.key(index);

@@ -121,7 +121,7 @@ impl Tcb {
         let acked = seg.ack.since(self.snd.una);
         let flight = self.snd.flight();
         let text = acked.min(self.send_buf.len());
-        let freed = if text > 0 { self.send_buf.advance(env.send, text) } else { 0 };
+        let freed = if text > 0 { self.send_buf.advance(&mut env.shared.send, text) } else { 0 };
         let rtt_us = self.take_rtt_sample(seg, env);
         self.snd.una = seg.ack;
         self.snd.cursor = self.snd.cursor.later(seg.ack);

@@ -304,7 +304,7 @@ impl Tcb {
 
     /// RFC 5961 §7: owes a challenge ACK if the rate limit has one left.
     pub(super) fn challenge(&mut self, env: &mut Env<'_>) {
-        if env.challenge.allow(env.now.instant(), env.config.challenge_acks_per_second) {
+        if env.shared.challenge.allow(env.now.instant(), env.config.challenge_acks_per_second) {
             env.counters.add(Counter::ChallengeAcks);
             self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         } else {

@@ -1,7 +1,6 @@
 //! What the user asks of a connection: SEND, CLOSE, ABORT, STATUS (RFC 9293 §3.10.2 to §3.10.6).
 #![forbid(unsafe_code)]
 
-use super::chunks::ChunkPool;
 use super::cold::Shared;
 use super::flags::Flags;
 use super::recv_buf::RecvPools;
@@ -18,15 +17,15 @@ impl Tcb {
 
     /// SEND: queues text; returns how many octets were taken.
     #[inline(always)]
-    pub fn send(&mut self, data: &[u8], pool: &mut ChunkPool, shared: &Shared) -> usize {
+    pub fn send(&mut self, data: &[u8], shared: &mut Shared) -> usize {
         if !self.may_send() {
             return 0;
         }
         // Short text always fits, and nobody need ask for how much there is room.
         let least = shared.settings.get(self.settings).send_limit.min(Self::SEND_LEAST);
         let is_short = self.send_buf.len() as usize + data.len() <= least as usize;
-        let limit = if is_short { least } else { self.send_limit(pool, shared) };
-        let taken = self.send_buf.push(pool, data, limit);
+        let limit = if is_short { least } else { self.send_limit(shared) };
+        let taken = self.send_buf.push(&mut shared.send, data, limit);
         if taken < data.len() {
             self.flags.set(Flags::WANTS_ROOM);
         }
@@ -36,8 +35,8 @@ impl Tcb {
     /// How much may be queued, octets: twice the congestion window, so that text for the next one is there before the
     /// last is acknowledged; but beyond the least no more than the pool has left for others.
     #[inline(never)]
-    fn send_limit(&self, pool: &ChunkPool, shared: &Shared) -> u32 {
-        let left = u32::try_from(pool.free_octets()).unwrap_or(u32::MAX);
+    fn send_limit(&self, shared: &Shared) -> u32 {
+        let left = u32::try_from(shared.send.free_octets()).unwrap_or(u32::MAX);
         let of_use = self.congestion.cwnd().saturating_mul(2).min(left).max(Self::SEND_LEAST);
         shared.settings.get(self.settings).send_limit.min(of_use)
     }
@@ -47,17 +46,17 @@ impl Tcb {
     }
 
     /// Octets that [`Tcb::send`] would take, if the pool has chunks.
-    pub fn send_room(&self, pool: &ChunkPool, shared: &Shared) -> u32 {
-        let limit = self.send_limit(pool, shared);
+    pub fn send_room(&self, shared: &Shared) -> u32 {
+        let limit = self.send_limit(shared);
         if self.may_send() { limit.saturating_sub(self.send_buf.len()) } else { 0 }
     }
 
     /// Whether the user is to be told that there is room again; at most once for each short send.
     ///
     /// A quarter of the buffer must be free, or each acknowledgment would wake the user for a segment.
-    pub fn take_writable(&mut self, pool: &ChunkPool, shared: &Shared) -> bool {
+    pub fn take_writable(&mut self, shared: &Shared) -> bool {
         let writable = self.wants_room() && self.may_send() && {
-            let limit = self.send_limit(pool, shared);
+            let limit = self.send_limit(shared);
             limit.saturating_sub(self.send_buf.len()) >= limit.div_ceil(4)
         };
         if writable {
@@ -246,22 +245,18 @@ impl Tcb {
 
     /// Shows `visit` the text of a segment to send where it lies, slice by slice; there is some.
     #[inline(always)]
-    pub fn text(
-        &mut self,
-        out: &Outgoing,
-        pool: &ChunkPool,
-        shared: &mut Shared,
-        mut visit: impl FnMut(&[u8]),
-    ) {
-        match self.send_buf.near(pool, (out.text_offset, out.text_len)) {
+    pub fn text(&mut self, out: &Outgoing, shared: &mut Shared, mut visit: impl FnMut(&[u8])) {
+        match self.send_buf.near(&shared.send, (out.text_offset, out.text_len)) {
             Some(slice) => visit(slice),
-            None => self.far_text((out.text_offset, out.text_len), pool, shared, visit),
+            None => self.far_text((out.text_offset, out.text_len), shared, visit),
         }
     }
 
     #[inline(never)]
-    fn far_text(&mut self, at: (u32, u32), pool: &ChunkPool, shared: &mut Shared, visit: impl FnMut(&[u8])) {
-        let cursors = self.attach(shared).map(|cold| &mut cold.cursors);
-        self.send_buf.slices(pool, at, cursors, visit);
+    fn far_text(&mut self, at: (u32, u32), shared: &mut Shared, visit: impl FnMut(&[u8])) {
+        self.attach(shared);
+        let Shared { cold, send, .. } = shared;
+        let cold = cold.at_mut(self.cold).filter(|_| self.flags.any(Flags::ATTACHED));
+        self.send_buf.slices(send, at, cold.map(|cold| &mut cold.cursors), visit);
     }
 }

@@ -1,6 +1,7 @@
 //! What a connection needs only at times: kept text, gaps, urgent data, repair of losses, long send queues.
 #![forbid(unsafe_code)]
 
+use super::challenge::ChallengeLimit;
 use super::chunks::ChunkPool;
 use super::congestion::{Memory, Model};
 use super::flags::Flags;
@@ -27,13 +28,19 @@ pub struct Shared {
     pub models: Slab<Model>,
     /// The windows of those that may need more than the initial one.
     pub offers: Slab<Offer>,
+    /// Chunks of all send buffers.
+    pub send: ChunkPool,
+    /// The challenge ACKs left.
+    pub challenge: ChallengeLimit,
 }
 
 impl Shared {
     /// At most `settings` different settings, `cold` connections at a time that need a [`TcbCold`], and `models`
-    /// whose congestion control is a model of the path; the only allocation there is.
-    pub fn new(settings: u16, cold: u32, models: u32) -> Self {
+    /// whose congestion control is a model of the path; the only allocation there is beside that of `send`.
+    pub fn new(settings: u16, cold: u32, models: u32, send: ChunkPool, challenge: ChallengeLimit) -> Self {
         Self {
+            send,
+            challenge,
             settings: SettingsTable::new(settings),
             cold: Slab::with_capacity(cold),
             sent: SentPool::with_capacity(Self::runs(cold)),
@@ -202,8 +209,8 @@ impl Tcb {
     }
 
     /// Gives everything back that was lent to it; the TCB is then only good for dropping.
-    pub fn release(&mut self, send: &mut ChunkPool, recv: &mut RecvPools, shared: &mut Shared) {
-        self.send_buf.clear(send);
+    pub fn release(&mut self, recv: &mut RecvPools, shared: &mut Shared) {
+        self.send_buf.clear(&mut shared.send);
         if self.has_offer(shared) {
             self.end_promise(recv, shared);
         }

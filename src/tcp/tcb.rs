@@ -3,7 +3,6 @@
 
 use core::mem::offset_of;
 
-use super::chunks::ChunkPool;
 use super::cold::Shared;
 use super::congestion::{Congestion, initial_window};
 use super::ecn::Ecn;
@@ -15,7 +14,7 @@ use super::send_buf::SendBuf;
 use super::settings::SettingsId;
 use super::timers::{FastTimers, SlowTimers, Timer};
 use super::window::{INITIAL_WINDOW, Offer};
-use super::{ChallengeLimit, CloseReason, FlowOptions, Predecessor, State, TcpConfig};
+use super::{CloseReason, FlowOptions, Predecessor, State, TcpConfig};
 use crate::base::{Clock, Counters, Instant, Micros32, Millis32, Seq};
 use crate::wire::TcpOptions;
 
@@ -177,14 +176,10 @@ pub struct Env<'a> {
     pub now: &'a Clock,
     /// Shared settings.
     pub config: &'a TcpConfig,
-    /// Chunks of all send buffers.
-    pub send: &'a mut ChunkPool,
     /// Chunks and reassembly queues of all receive buffers.
     pub recv: &'a mut RecvPools,
     /// What is counted.
     pub counters: &'a mut Counters,
-    /// The challenge ACKs left.
-    pub challenge: &'a mut ChallengeLimit,
     /// What all TCBs share.
     pub shared: &'a mut Shared,
 }

@@ -19,7 +19,7 @@ fn without_records() -> Host {
 #[track_caller]
 fn assert_bare(host: &Host, why: &str) {
     assert!(host.tcb.is_bare() && host.lent.shared.cold.is_empty(), "{why}: {:?}", host.tcb);
-    assert_eq!(host.lent.send.free_count(), 2_048, "{why}");
+    assert_eq!(host.lent.shared.send.free_count(), 2_048, "{why}");
     assert_eq!(host.lent.recv.chunks.free_count(), 2_048, "{why}");
 }
 

@@ -22,10 +22,8 @@ pub struct Lent {
     pub now: Instant,
     clock: Clock,
     pub config: TcpConfig,
-    pub send: ChunkPool,
     pub recv: RecvPools,
     pub counters: Counters,
-    pub challenge: ChallengeLimit,
     pub shared: Shared,
 }
 
@@ -35,10 +33,8 @@ impl Lent {
         Env {
             now: &self.clock,
             config: &self.config,
-            send: &mut self.send,
             recv: &mut self.recv,
             counters: &mut self.counters,
-            challenge: &mut self.challenge,
             shared: &mut self.shared,
         }
     }
@@ -118,11 +114,15 @@ impl Host {
             now: START,
             clock: Clock::new(START),
             config,
-            send: ChunkPool::new(2_048, 512),
             recv: RecvPools::new(2_048, 512, 4),
             counters: Counters::new(),
-            challenge: ChallengeLimit::new(&HashKey::new(1, 2), 0, Instant::ZERO),
-            shared: Shared::new(4, 4, 4),
+            shared: Shared::new(
+                4,
+                4,
+                4,
+                ChunkPool::new(2_048, 512),
+                ChallengeLimit::new(&HashKey::new(1, 2), 0, Instant::ZERO),
+            ),
         };
         let tcb = make(&mut lent);
         Self {
@@ -297,7 +297,7 @@ impl Host {
             let mut text = Vec::new();
             let lent = &mut self.lent;
             if out.text_len > 0 {
-                self.tcb.text(&out, &lent.send, &mut lent.shared, |slice| text.extend_from_slice(slice));
+                self.tcb.text(&out, &mut lent.shared, |slice| text.extend_from_slice(slice));
             }
             let sack = self.tcb.sack_blocks(&out, &lent.recv, &mut lent.shared);
             self.sent.push_back(Sent::new(out, sack, text));
@@ -317,7 +317,7 @@ impl Host {
 
     /// SEND, without looking at what goes out.
     pub fn take(&mut self, data: &[u8]) -> usize {
-        self.tcb.send(data, &mut self.lent.send, &self.lent.shared)
+        self.tcb.send(data, &mut self.lent.shared)
     }
 
     /// STATUS.

@@ -342,9 +342,9 @@ impl End {
         self.over = tcb.closed();
         if self.over.is_some() || self.time_wait.is_some() {
             let lent = &mut self.host.lent;
-            tcb.release(&mut lent.send, &mut lent.recv, &mut lent.shared);
+            tcb.release(&mut lent.recv, &mut lent.shared);
             assert!(lent.shared.cold.is_empty());
-            assert_eq!(self.host.lent.send.free_count(), 2_048);
+            assert_eq!(self.host.lent.shared.send.free_count(), 2_048);
             assert_eq!(self.host.lent.recv.chunks.free_count(), 2_048);
         }
     }

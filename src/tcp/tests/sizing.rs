@@ -126,7 +126,7 @@ fn nothing_is_promised_any_more_after_fin_or_the_end() {
     assert_eq!((reader.promised(), reader.host.lent.shared.offers.len()), (0, 0));
     let mut reader = Reader::wide();
     let lent = &mut reader.host.lent;
-    reader.host.tcb.release(&mut lent.send, &mut lent.recv, &mut lent.shared);
+    reader.host.tcb.release(&mut lent.recv, &mut lent.shared);
     assert_eq!((reader.promised(), reader.host.lent.shared.offers.len()), (0, 0));
 }
 

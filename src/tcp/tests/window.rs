@@ -337,30 +337,27 @@ fn the_user_hears_of_room_once_for_each_short_send() {
     let mut host = Host::open(|_, options| options.send_buffer = 4_000, sa());
     assert_eq!(host.take(&[0; 5_000]), 4_000);
     host.drain();
-    assert!(!host.tcb.take_writable(&host.lent.send, &host.lent.shared));
+    assert!(!host.tcb.take_writable(&host.lent.shared));
     host.recv(a(1, 1_000));
-    assert!(
-        !host.tcb.take_writable(&host.lent.send, &host.lent.shared),
-        "999 octets are less than a quarter"
-    );
+    assert!(!host.tcb.take_writable(&host.lent.shared), "999 octets are less than a quarter");
     host.recv(a(1, 1_001));
-    assert!(host.tcb.take_writable(&host.lent.send, &host.lent.shared));
-    assert!(!host.tcb.take_writable(&host.lent.send, &host.lent.shared));
-    assert_eq!(host.tcb.send_room(&host.lent.send, &host.lent.shared), 1_000);
+    assert!(host.tcb.take_writable(&host.lent.shared));
+    assert!(!host.tcb.take_writable(&host.lent.shared));
+    assert_eq!(host.tcb.send_room(&host.lent.shared), 1_000);
 }
 
 #[test]
 fn twice_the_congestion_window_may_wait_to_be_sent_if_it_is_more_than_the_least() {
     let mut host = Host::open(|_, options| options.send_buffer = 600_000, sa());
-    let room = |host: &Host| host.tcb.send_room(&host.lent.send, &host.lent.shared);
+    let room = |host: &Host| host.tcb.send_room(&host.lent.shared);
     assert_eq!(room(&host), 256 << 10, "whatever the congestion window is");
     host.tcb.congestion = Congestion::new(CongestionAlgorithm::NewReno, 200_000);
     assert_eq!(room(&host), 400_000);
     host.tcb.congestion = Congestion::new(CongestionAlgorithm::NewReno, 400_000);
     assert_eq!(room(&host), 600_000, "the user's own bound");
     // The pool has 1 MiB; others take half of it and more.
-    let taken = (0..1_100).map_while(|_| host.lent.send.alloc()).count();
+    let taken = (0..1_100).map_while(|_| host.lent.shared.send.alloc()).count();
     assert_eq!((taken, room(&host)), (1_100, (2_048 - 1_100) * 512));
-    (0..700).for_each(|_| assert!(host.lent.send.alloc().is_some()));
+    (0..700).for_each(|_| assert!(host.lent.shared.send.alloc().is_some()));
     assert_eq!(room(&host), 256 << 10, "the least, as far as there are chunks");
 }
