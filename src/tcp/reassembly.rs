@@ -9,8 +9,9 @@ use crate::wire::SackBlocks;
 ///
 /// A bound on the work for one segment and on the memory of one connection, whatever the peer sends
 /// (RFC 9293 leaves the queue's size to the implementation). A segment that would need one more is
-/// not stored, and the peer sends it again.
-pub const RANGES_MAX: u32 = 256;
+/// not stored, and the peer sends it again. A slow start that ends in a long queue loses every second segment of what
+/// the queue holds.
+pub const RANGES_MAX: u32 = 1_024;
 
 /// Ranges of all connections.
 pub type RangePool = Slab<Range>;

@@ -514,7 +514,8 @@ mod tests {
 
     #[test]
     fn one_range_too_many_is_refused_unless_it_joins_another() {
-        let mut pools = RecvPools::new(8, 128, 1);
+        let mut pools = RecvPools::new(32, 128, 1);
+        pools.ranges = RangePool::with_capacity(9 * RANGES_MAX);
         let mut buf = RecvBuf::default();
         let end = 2 + 2 * RANGES_MAX;
         for offset in (2..end).step_by(2) {
