@@ -4,7 +4,9 @@
 mod lab;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -14,12 +16,12 @@ use serde::Serialize;
 
 use crate::compare::median;
 use crate::environment::{Environment, write_json};
-use lab::{Lab, Run};
+use lab::{Lab, Run, Up};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Every combination of rates, round trips, losses, queues and algorithms is a cell. For each seed a \
-    lab is made for ringroad, and then one for the kernel, with the same seed. Needs root, as `ringroad lab` does.\n\n\
+    lab is made for ringroad, and then one for the kernel, with the same seed; with --flows shared one for both. Needs root, as `ringroad lab` does.\n\n\
     Where the kernel has not the algorithm of that name its reno takes the place, and the result says so. Its \
     buffers are what the kernel makes them.\n\n\
     Example: ringroad-bench paths --rates 10,100 --rtts 20 --losses 0,1 --seeds 5 --json paths.json"
@@ -74,6 +76,9 @@ enum Flows {
     /// Replies of 10,000 octets by HTTP, each on a connection of its own, 16 at a time: the 99th percentile of the
     /// time from SYN to the last octet, ms.
     Short,
+    /// One connection of each, server to client, over one link at the same time: Mbit/s that each gets, and Jain's
+    /// index of the two.
+    Shared,
 }
 
 /// One path, and the algorithm that has to cope with it.
@@ -113,6 +118,8 @@ struct Row {
     kernel: Outcome,
     /// ringroad's median in terms of the kernel's.
     ratio: f64,
+    /// Jain's index of the two, where they shared a link: the least of all seeds.
+    jain: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -178,33 +185,49 @@ impl Args {
         cells
     }
 
-    /// Both stacks in turn, so that a slow minute of the machine strikes both.
     fn row(&self, lab: &Lab, cell: &Cell, available: &[String]) -> anyhow::Result<Row> {
         let kernel_cc = kernel_algorithm(&cell.cc, available);
-        let mut runs = [Vec::new(), Vec::new()];
+        let (mut ringroad, mut kernel) = (Vec::new(), Vec::new());
         for seed in 1..=self.seeds {
-            let stacks = [(Stack::Ringroad, cell.cc.as_str()), (Stack::Kernel, kernel_cc)];
-            for (runs, (stack, cc)) in runs.iter_mut().zip(stacks) {
-                runs.push(self.measure(lab, cell, stack, cc, seed)?);
-            }
+            let runs = self.both(lab, cell, kernel_cc, seed);
+            let (ours, theirs) = runs.with_context(|| format!("seed {seed}: {cell:?}"))?;
+            ringroad.push(ours);
+            kernel.push(theirs);
         }
-        let [ringroad, kernel] = runs;
+        let jain = ringroad.iter().zip(&kernel).map(|(a, b)| jain(a.figure, b.figure)).reduce(f64::min);
         let ringroad = Outcome::of(&cell.cc, &ringroad)?;
         let kernel = Outcome::of(kernel_cc, &kernel)?;
         ensure!(kernel.median > 0.0, "the kernel's flow got nothing through");
         let ratio = ringroad.median / kernel.median;
-        Ok(Row { cell: cell.clone(), ringroad, kernel, ratio })
+        let jain = jain.filter(|_| self.flows == Flows::Shared);
+        Ok(Row { cell: cell.clone(), ringroad, kernel, ratio, jain })
     }
 
-    fn measure(&self, lab: &Lab, cell: &Cell, stack: Stack, cc: &str, seed: u32) -> anyhow::Result<Run> {
-        let up = lab.up(&cell.link(seed))?;
+    /// Both stacks in turn, so that a slow minute of the machine strikes both; or at the same time.
+    fn both(&self, lab: &Lab, cell: &Cell, kernel_cc: &str, seed: u32) -> anyhow::Result<(Run, Run)> {
+        let link = cell.link(seed);
+        let ringroad = |up: &Up<'_>| self.measure(up, Stack::Ringroad, &cell.cc);
+        let kernel = |up: &Up<'_>| self.measure(up, Stack::Kernel, kernel_cc);
+        if self.flows != Flows::Shared {
+            let ours = ringroad(&lab.up(&link)?)?;
+            return Ok((ours, kernel(&lab.up(&link)?)?));
+        }
+        let up = &lab.up(&link)?;
+        thread::scope(|scope| {
+            let ours = scope.spawn(|| ringroad(up));
+            let theirs = kernel(up);
+            Ok((ours.join().unwrap_or_else(|panic| resume_unwind(panic))?, theirs?))
+        })
+    }
+
+    fn measure(&self, up: &Up<'_>, stack: Stack, cc: &str) -> anyhow::Result<Run> {
         // Two ends that spin would leave no core of two to the forwarder.
         let backend = match stack {
             Stack::Ringroad => ["--backend", "xdp", "--idle", "adaptive"],
             Stack::Kernel => ["--backend", "kernel", "--idle", "adaptive"],
         };
         let (serve, load): (&[&str], &[&str]) = match self.flows {
-            Flows::Bulk => {
+            Flows::Bulk | Flows::Shared => {
                 (&["--app", "chargen"], &["--app", "echo", "--profile", "bulk", "--connections", "1"])
             }
             Flows::Short => (
@@ -216,8 +239,12 @@ impl Args {
         let times = ["--duration", &duration, "--warmup", &warmup];
         let time = Duration::from_secs((self.duration + self.warmup).into());
         let serve = [serve, &backend, &["--cc", cc]].concat();
-        let run = up.run(&serve, &[load, &backend, &times].concat(), time);
-        run.with_context(|| format!("{stack:?}, seed {seed}: {cell:?}"))
+        let port = match stack {
+            Stack::Ringroad => 8_000,
+            Stack::Kernel => 8_001,
+        };
+        let run = up.run(port, &serve, &[load, &backend, &times].concat(), time);
+        run.with_context(|| format!("{stack:?}"))
     }
 }
 
@@ -246,6 +273,11 @@ fn kernel_algorithm<'a>(cc: &'a str, available: &[String]) -> &'a str {
     if available.iter().any(|name| name == cc) { cc } else { "newreno" }
 }
 
+/// Jain's index of two shares: 1 where they are equal, a half where one gets everything.
+fn jain(a: f64, b: f64) -> f64 {
+    (a + b).powi(2) / (2.0 * (a * a + b * b))
+}
+
 impl Outcome {
     fn of(algorithm: &str, runs: &[Run]) -> anyhow::Result<Self> {
         let samples: Vec<f64> = runs.iter().map(|run| run.figure).collect();
@@ -267,7 +299,7 @@ impl Outcome {
 
 fn table(flows: Flows, rows: &[Row]) -> Table {
     let unit = match flows {
-        Flows::Bulk => "Mbit/s",
+        Flows::Bulk | Flows::Shared => "Mbit/s",
         Flows::Short => "p99, ms",
     };
     let mut table = Table::new();
@@ -280,7 +312,7 @@ fn table(flows: Flows, rows: &[Row]) -> Table {
         &format!("ringroad, {unit}"),
         "kernel's",
         &format!("kernel, {unit}"),
-        "ratio",
+        if flows == Flows::Shared { "Jain" } else { "ratio" },
     ]);
     for row in rows {
         table.add_row([
@@ -292,7 +324,7 @@ fn table(flows: Flows, rows: &[Row]) -> Table {
             row.ringroad.cell(),
             row.kernel.algorithm.clone(),
             row.kernel.cell(),
-            format!("{:.3}", row.ratio),
+            format!("{:.3}", row.jain.unwrap_or(row.ratio)),
         ]);
     }
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
@@ -310,6 +342,13 @@ mod tests {
         assert_eq!(cell.link(7).join(" "), format!("{words} --loss 0.1%"), "four packets at least");
         let long = Cell { rtt_ms: 100, loss_percent: 0.0, queue_bdp: 4.0, ..cell };
         assert_eq!(long.link(1).join(" "), "--delay 50000us --rate 10mbit --queue 330 --seed 1");
+    }
+
+    #[test]
+    fn equal_shares_have_an_index_of_one_and_all_for_one_a_half() {
+        for (a, b, want) in [(3.0, 3.0, 1.0), (4.0, 0.0, 0.5), (2.0, 1.0, 0.9)] {
+            assert!((jain(a, b) - want).abs() < 1e-9, "{a} and {b}");
+        }
     }
 
     #[test]

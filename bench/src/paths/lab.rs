@@ -14,8 +14,8 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Where the server listens.
-const ENDPOINT: &str = "10.77.0.1:8000";
+/// Where servers listen.
+const SERVER: &str = "10.77.0.1";
 /// How long a program may take to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -106,13 +106,21 @@ impl Up<'_> {
         command
     }
 
-    /// Serves and loads with these arguments; a run that is not over long after `time` has failed.
-    pub(super) fn run(&self, serve: &[&str], load: &[&str], time: Duration) -> anyhow::Result<Run> {
-        let [server_json, client_json] = ["server", "client"].map(Results::new);
-        let mut words = vec!["serve", "--listen", ENDPOINT, "--json", server_json.path()?];
+    /// Serves and loads with these arguments, on a port of this run's own; a run that is not over long after `time`
+    /// has failed.
+    pub(super) fn run(
+        &self,
+        port: u16,
+        serve: &[&str],
+        load: &[&str],
+        time: Duration,
+    ) -> anyhow::Result<Run> {
+        let endpoint = format!("{SERVER}:{port}");
+        let [server_json, client_json] = ["server", "client"].map(|end| Results::new(end, port));
+        let mut words = vec!["serve", "--listen", &endpoint, "--json", server_json.path()?];
         let mut server = Running::start(self.ringroad("server", &words, serve))?;
         server.wait_ready()?;
-        words = vec!["load", "--target", ENDPOINT, "--json", client_json.path()?];
+        words = vec!["load", "--target", &endpoint, "--json", client_json.path()?];
         let mut client = Running::start(self.ringroad("client", &words, load))?;
         client.read_on();
         client.finish(time + PATIENCE)?;
@@ -154,8 +162,8 @@ fn retransmits(snmp: &str) -> Option<u64> {
 struct Results(PathBuf);
 
 impl Results {
-    fn new(end: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("ringroad-paths-{}-{end}.json", std::process::id())))
+    fn new(end: &str, port: u16) -> Self {
+        Self(std::env::temp_dir().join(format!("ringroad-paths-{}-{end}-{port}.json", std::process::id())))
     }
 
     fn path(&self) -> anyhow::Result<&str> {
