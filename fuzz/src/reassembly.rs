@@ -8,8 +8,9 @@ use ringroad::wire::{Control, Mac, TcpOptions};
 use super::host::{CLEAN, address, config, see, segment};
 use super::input::Input;
 
-/// How many pieces out of order the engine keeps for one connection; one more is forgotten.
-const RANGES_MAX: usize = 256;
+/// How many pieces out of order there is room for, a piece that reaches back to what was read not counted: an eighth of
+/// what the others leave of 4 for each queue ([`LIMITS`](super::host)) and 4,096. One more is forgotten.
+const RANGES_MAX: usize = (4 * 8 + 4_096) / 9;
 /// Octets of the stream.
 const LEN: usize = 8_000;
 /// The peer's initial sequence number: the stream crosses zero.

@@ -51,7 +51,7 @@ impl Engine {
         let opening = self.core.opening(key, origin, &listen.options);
         let mut env = env!(self.core, self.recv);
         let slot = self.core.half_open.at(index);
-        if !slot.half.may_be_answered_by(seg, &opening, env.config) && !seg.has(Control::RST) {
+        if !slot.half.may_be_answered_by(seg, &opening, env.config) {
             return Err(DropReason::StaleEcho);
         }
         let mut tcb = slot.half.to_tcb(&opening, settings, &env);

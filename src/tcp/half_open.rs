@@ -145,15 +145,18 @@ impl HalfOpen {
             && !stale
     }
 
-    /// Whether `seg`, if it echoes a timestamp, echoes one of a SYN-ACK that was sent for this entry (RFC 7323 §3.2).
+    /// Whether `seg`, if it acknowledges our SYN and echoes a timestamp, echoes one of a SYN-ACK that was sent for this
+    /// entry (RFC 7323 §3.2).
     ///
     /// What it acknowledges does not tell: an incarnation before this one that sent an octet each 4 us has ended
     /// where the ISN clock is now. Its peer in TIME-WAIT answers our SYN-ACK, and says so by an older echo only.
     pub fn may_be_answered_by(&self, seg: &Segment<'_>, opening: &Opening, config: &TcpConfig) -> bool {
-        /// So many intervals last less than the 71 minutes that the time of the first SYN-ACK is known for.
+        /// So many intervals, none longer than two minutes, end within the 71 that a time of 32 bits is told for.
         const DATED: u8 = 32;
         let is_told = config.timestamps && self.has(Self::STAMPS) && self.retries() < DATED;
-        let Some(echo) = seg.stamps.map(|stamps| stamps.ecr).filter(|&echo| echo != 0 && is_told) else {
+        let answers = seg.has(Control::ACK) && !seg.has(Control::RST) && seg.ack == self.iss + 1;
+        let Some(echo) = seg.stamps.map(|stamps| stamps.ecr).filter(|&echo| echo != 0 && is_told && answers)
+        else {
             return true;
         };
         let waited = u64::from(self.sent_at.elapsed(opening.now));

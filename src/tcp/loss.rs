@@ -37,6 +37,8 @@ pub struct Loss {
     /// SND.NXT when the repair began (RFC 6675 RecoveryPoint); meaningful unless `Open`.
     pub(super) recover: Seq,
     pub(super) phase: Phase,
+    /// SND.NXT when the scoreboard began: when octets before it left is not known but for their order.
+    dated: Seq,
     /// Segments that brought news in SACK blocks since SND.UNA moved.
     sackers: u8,
     /// Octets ever found lost, modulo 2^32.
@@ -120,6 +122,7 @@ impl Tcb {
         }
         let Some((loss, pool)) = self.loss(env.shared) else { return false };
         loss.rack.restart();
+        loss.dated = nxt;
         let started = loss.board.sent(pool, nxt, at, 0);
         self.flags.put(Flags::BOARD, started);
         started
@@ -233,7 +236,7 @@ impl Tcb {
         let echo = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)).map(|stamps| stamps.ecr);
         let mut delivered = Delivered::default();
         let Some((loss, pool)) = self.loss(env.shared) else { return delivered };
-        let Loss { board, rack, undo, sackers, search, recover, .. } = loss;
+        let Loss { board, rack, undo, sackers, search, recover, dated, .. } = loss;
         let first_again = undo.and_then(|undo| undo.stamp());
         let genuine = echo.zip(first_again).is_none_or(|(echo, first)| !stamp_before(echo, first));
         let mut visit = |run: Run| {
@@ -248,12 +251,18 @@ impl Tcb {
             *sackers = 0;
         }
         let sacked = board.sacked();
-        let mut sacked_us = None;
+        // Since what was sent last, of all that is news and was sent once, and of what of it is dated.
+        let (mut sacked_us, mut dated_us) = (None, None);
         for &block in report.blocks.as_slice() {
             board.sack(pool, una, block, |run| {
                 timed_arrived |= timed_seq.in_window(run.start, run.len());
-                let us = Some(path.now.since(run.at)).filter(|_| !run.again);
-                sacked_us = sacked_us.map_or(us, |sacked| Some(us.map_or(sacked, |us| us.min(sacked))));
+                let us = path.now.since(run.at);
+                if !run.again {
+                    sacked_us = Some(sacked_us.map_or(us, |least: u32| least.min(us)));
+                }
+                if !run.again && dated.at_or_before(run.start) {
+                    dated_us = Some(dated_us.map_or(us, |least: u32| least.min(us)));
+                }
                 visit(run);
             });
         }
@@ -265,7 +274,7 @@ impl Tcb {
         let head_us = head.map(|(_, run)| path.now.since(run.at));
         if timed_arrived && self.flags.take(Flags::TIMED) {
             self.rtt.sample(self.timed_at.elapsed(env.now), &env.config.rto);
-        } else if let Some(us) = sacked_us {
+        } else if let Some(us) = dated_us {
             self.rtt.sample_news(us, &env.config.rto);
         }
         if sacked_us > head_us && head_us.is_some() {

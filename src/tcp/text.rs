@@ -214,7 +214,8 @@ impl Tcb {
     #[inline(always)]
     fn owe_ack_for_text(&mut self, at_once: bool, env: &mut Env<'_>) {
         let waiting = self.rcv.nxt.since(self.rcv.acked);
-        if at_once || self.rcv.is_enough(waiting) || env.config.delayed_ack.is_zero() {
+        let owed = self.rcv.acks_owed > 0;
+        if at_once || owed || self.rcv.is_enough(waiting) || env.config.delayed_ack.is_zero() {
             self.rcv.acks_owed = self.rcv.acks_owed.max(1);
         } else if !self.is_set(Timer::DelayedAck) {
             self.set_delayed_ack_timer(env.config.delayed_ack, env.now);

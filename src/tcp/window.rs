@@ -22,8 +22,8 @@ pub struct Offer {
     round_from: Seq,
     /// Octets that the peer was promised beyond [`INITIAL_WINDOW`].
     extra: u32,
-    /// How much was read in a round trip when that was last found out, octets.
-    last_read: u32,
+    /// The most that was read in a round trip, octets.
+    most_read: u32,
 }
 
 impl Offer {
@@ -140,7 +140,8 @@ impl Tcb {
 
     /// Dynamic right-sizing (Fisk and Feng, 2001): a user has a window of four times as much as was read in a round
     /// trip. Twice is what the sender needs now, and in slow start it needs twice that by the time of the next look.
-    /// Less than seven eighths of that become four times, or where more and more is read, as in slow start, eight.
+    /// Less than seven eighths of that become four times, or where more and more is read, as in slow start, eight if
+    /// there is memory for so much.
     /// `echo` is what the segment's timestamp echoes.
     #[inline(never)]
     pub fn look_at_window(&mut self, echo: Option<u32>, env: &mut Env<'_>) {
@@ -162,9 +163,9 @@ impl Tcb {
         if own > most.saturating_add(most / 8) {
             self.flags.clear(Flags::WIDE);
         } else if read * 7 / 2 > u64::from(INITIAL_WINDOW + own) {
-            let wanted = if grows { read * 8 } else { read * 4 };
-            let extra = (wanted - u64::from(INITIAL_WINDOW)).min(growable.into());
-            self.grow_offer(extra, own, fair, env);
+            let extra = |times: u64| (read * times - u64::from(INITIAL_WINDOW)).min(growable.into());
+            let wanted = if grows { extra(8).min(fair.into()) } else { 0 };
+            self.grow_offer(wanted.max(extra(4)), own, fair, env);
         } else if own == 0 && read * 4 < u64::from(INITIAL_WINDOW) {
             self.end_promise(env.recv, env.shared);
         }
@@ -213,7 +214,7 @@ impl Tcb {
     /// There is much to read, it seems: a round begins. Where no record is left the window cannot grow.
     fn begin_offer(&mut self, env: &mut Env<'_>) {
         let read = self.rcv.nxt - self.unread(env.shared);
-        let offer = Offer { round_at: Micros32::floor(env.now), round_from: read, extra: 0, last_read: 0 };
+        let offer = Offer { round_at: Micros32::floor(env.now), round_from: read, extra: 0, most_read: 0 };
         match env.shared.offers.insert(offer) {
             Some(at) => *self.offer_place(env.shared) = at,
             None => env.counters.add(Counter::WindowGrowthRefused),
@@ -228,8 +229,8 @@ impl Tcb {
         }
     }
 
-    /// How much the user reads in a round trip, octets, and whether that is half as much again as before, if this round
-    /// has lasted for one; then the next begins.
+    /// How much the user reads in a round trip, octets, and whether that is half as much again as ever before, as it is the
+    /// first time, if this round has lasted for one; then the next begins.
     fn read_in_round_trip(&mut self, echo: Option<u32>, env: &mut Env<'_>) -> Option<(u64, bool)> {
         let now = Micros32::floor(env.now);
         let rtt_us = self.reading_rtt_us(echo, env);
@@ -242,9 +243,9 @@ impl Tcb {
         let read = u64::from(read_to.since(offer.round_from));
         (offer.round_at, offer.round_from) = (now, read_to);
         let read = read * u64::from(rtt_us) / u64::from(elapsed_us);
-        let now_read = u32::try_from(read).unwrap_or(u32::MAX);
-        let last_read = core::mem::replace(&mut offer.last_read, now_read);
-        Some((read, now_read - now_read / 3 >= last_read))
+        let (most, new) = (offer.most_read, u32::try_from(read).unwrap_or(u32::MAX));
+        offer.most_read = most.max(new);
+        Some((read, new - new / 3 >= most))
     }
 
     /// How long a round trip takes at most, microseconds: since the sender had heard of us, by what it echoes.
