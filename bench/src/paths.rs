@@ -1,4 +1,4 @@
-//! ringroad to ringroad and kernel to kernel in turn over the lab's link: what a flow gets of many paths.
+//! ringroad to ringroad and kernel to kernel, in turn or both at once, over the lab's link: what a flow gets of many paths.
 #![forbid(unsafe_code)]
 
 mod lab;
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::compare::median;
 use crate::environment::{Environment, write_json};
-use lab::{Lab, Run, Up};
+use lab::{Lab, Run, Served, Up};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -206,45 +206,61 @@ impl Args {
     /// Both stacks in turn, so that a slow minute of the machine strikes both; or at the same time.
     fn both(&self, lab: &Lab, cell: &Cell, kernel_cc: &str, seed: u32) -> anyhow::Result<(Run, Run)> {
         let link = cell.link(seed);
-        let ringroad = |up: &Up<'_>| self.measure(up, Stack::Ringroad, &cell.cc);
-        let kernel = |up: &Up<'_>| self.measure(up, Stack::Kernel, kernel_cc);
+        let cc = |stack| if stack == Stack::Kernel { kernel_cc } else { cell.cc.as_str() };
         if self.flows != Flows::Shared {
-            let ours = ringroad(&lab.up(&link)?)?;
-            return Ok((ours, kernel(&lab.up(&link)?)?));
+            let alone = |stack| {
+                let up = lab.up(&link)?;
+                self.load(self.serve(&up, stack, cc(stack))?, stack)
+            };
+            return Ok((alone(Stack::Ringroad)?, alone(Stack::Kernel)?));
         }
-        let up = &lab.up(&link)?;
+        let up = lab.up(&link)?;
+        let [ours, theirs] = [Stack::Ringroad, Stack::Kernel].map(|stack| self.serve(&up, stack, cc(stack)));
+        let (ours, theirs) = (ours?, theirs?);
         thread::scope(|scope| {
-            let ours = scope.spawn(|| ringroad(up));
-            let theirs = kernel(up);
+            let ours = scope.spawn(|| self.load(ours, Stack::Ringroad));
+            let theirs = self.load(theirs, Stack::Kernel);
             Ok((ours.join().unwrap_or_else(|panic| resume_unwind(panic))?, theirs?))
         })
     }
 
-    fn measure(&self, up: &Up<'_>, stack: Stack, cc: &str) -> anyhow::Result<Run> {
-        // Two ends that spin would leave no core of two to the forwarder.
-        let backend = match stack {
-            Stack::Ringroad => ["--backend", "xdp", "--idle", "adaptive"],
-            Stack::Kernel => ["--backend", "kernel", "--idle", "adaptive"],
+    fn serve<'a>(&self, up: &'a Up<'_>, stack: Stack, cc: &str) -> anyhow::Result<Served<'a>> {
+        let app: &[&str] = match self.flows {
+            Flows::Bulk | Flows::Shared => &["--app", "chargen"],
+            Flows::Short => &["--app", "http", "--body-size", "10000"],
         };
-        let (serve, load): (&[&str], &[&str]) = match self.flows {
-            Flows::Bulk | Flows::Shared => {
-                (&["--app", "chargen"], &["--app", "echo", "--profile", "bulk", "--connections", "1"])
-            }
-            Flows::Short => (
-                &["--app", "http", "--body-size", "10000"],
-                &["--app", "http", "--profile", "crr", "--connections", "16"],
-            ),
+        let served = up.serve(stack.port(), &[app, &stack.backend(), &["--cc", cc]].concat());
+        served.with_context(|| format!("{stack:?}"))
+    }
+
+    fn load(&self, served: Served<'_>, stack: Stack) -> anyhow::Result<Run> {
+        let app: &[&str] = match self.flows {
+            Flows::Bulk | Flows::Shared => &["--app", "echo", "--profile", "bulk", "--connections", "1"],
+            Flows::Short => &["--app", "http", "--profile", "crr", "--connections", "16"],
         };
         let (duration, warmup) = (self.duration.to_string(), self.warmup.to_string());
         let times = ["--duration", &duration, "--warmup", &warmup];
         let time = Duration::from_secs((self.duration + self.warmup).into());
-        let serve = [serve, &backend, &["--cc", cc]].concat();
-        let port = match stack {
-            Stack::Ringroad => 8_000,
-            Stack::Kernel => 8_001,
-        };
-        let run = up.run(port, &serve, &[load, &backend, &times].concat(), time);
+        let run = served.load(&[app, &stack.backend(), &times].concat(), time);
         run.with_context(|| format!("{stack:?}"))
+    }
+}
+
+impl Stack {
+    /// The flags of `serve` and `load`. Two ends that spin would leave no core of two to the forwarder.
+    const fn backend(self) -> [&'static str; 4] {
+        match self {
+            Self::Ringroad => ["--backend", "xdp", "--idle", "adaptive"],
+            Self::Kernel => ["--backend", "kernel", "--idle", "adaptive"],
+        }
+    }
+
+    /// Where its server listens, so that both can at the same time.
+    const fn port(self) -> u16 {
+        match self {
+            Self::Ringroad => 8_000,
+            Self::Kernel => 8_001,
+        }
     }
 }
 

@@ -30,6 +30,16 @@ pub(super) struct Lab {
 #[derive(Debug)]
 pub(super) struct Up<'a>(&'a Lab);
 
+/// A server that is ready.
+#[derive(Debug)]
+pub(super) struct Served<'a> {
+    up: &'a Up<'a>,
+    port: u16,
+    is_kernel: bool,
+    server: Running,
+    results: Results,
+}
+
 /// What one run came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
@@ -106,31 +116,14 @@ impl Up<'_> {
         command
     }
 
-    /// Serves and loads with these arguments, on a port of this run's own; a run that is not over long after `time`
-    /// has failed.
-    pub(super) fn run(
-        &self,
-        port: u16,
-        serve: &[&str],
-        load: &[&str],
-        time: Duration,
-    ) -> anyhow::Result<Run> {
+    /// Serves with these arguments, on a port of its own; it is ready.
+    pub(super) fn serve(&self, port: u16, words: &[&str]) -> anyhow::Result<Served<'_>> {
         let endpoint = format!("{SERVER}:{port}");
-        let [server_json, client_json] = ["server", "client"].map(|end| Results::new(end, port));
-        let mut words = vec!["serve", "--listen", &endpoint, "--json", server_json.path()?];
-        let mut server = Running::start(self.ringroad("server", &words, serve))?;
+        let results = Results::new("server", port);
+        let own = ["serve", "--listen", &endpoint, "--json", results.path()?];
+        let mut server = Running::start(self.ringroad("server", &own, words))?;
         server.wait_ready()?;
-        words = vec!["load", "--target", &endpoint, "--json", client_json.path()?];
-        let mut client = Running::start(self.ringroad("client", &words, load))?;
-        client.read_on();
-        client.finish(time + PATIENCE)?;
-        server.interrupt();
-        server.finish(PATIENCE)?;
-        let figure = figure(&client_json.read()?).context("the load generator's report lacks the figure")?;
-        let counted = server_json.read()?.pointer("/counters/retransmits").and_then(Value::as_u64);
-        let retransmits =
-            if serve.contains(&"kernel") { self.kernel_retransmits()? } else { counted.unwrap_or(0) };
-        Ok(Run { figure, retransmits })
+        Ok(Served { up: self, port, is_kernel: words.contains(&"kernel"), server, results })
     }
 
     /// What the kernel at the server's end has sent again: the namespace is as old as the lab.
@@ -148,6 +141,24 @@ fn figure(report: &Value) -> Option<f64> {
         Value::Null => report.get("bytes_per_second")?.as_f64()? * 8.0 / 1e6,
         latency => latency.get("p99")?.as_f64()? / 1e3,
     })
+}
+
+impl Served<'_> {
+    /// Loads it with these arguments; a run that is not over long after `time` has failed.
+    pub(super) fn load(self, words: &[&str], time: Duration) -> anyhow::Result<Run> {
+        let endpoint = format!("{SERVER}:{}", self.port);
+        let results = Results::new("client", self.port);
+        let own = ["load", "--target", &endpoint, "--json", results.path()?];
+        let mut client = Running::start(self.up.ringroad("client", &own, words))?;
+        client.read_on();
+        client.finish(time + PATIENCE)?;
+        self.server.interrupt();
+        self.server.finish(PATIENCE)?;
+        let figure = figure(&results.read()?).context("the load generator's report lacks the figure")?;
+        let counted = self.results.read()?.pointer("/counters/retransmits").and_then(Value::as_u64);
+        let retransmits = if self.is_kernel { self.up.kernel_retransmits()? } else { counted.unwrap_or(0) };
+        Ok(Run { figure, retransmits })
+    }
 }
 
 /// `RetransSegs` of the two lines that begin with `Tcp:`, names and values.

@@ -148,7 +148,7 @@ fn packet(version: Version, seg: &Seg) -> Packet {
     }
 }
 
-/// The timestamps option, which echoes nothing that anybody looks at.
+/// The timestamps option, which echoes nothing.
 fn timestamps(val: u32) -> Vec<u8> {
     [&[1, 1, 8, 10][..], &val.to_be_bytes(), &[0; 4]].concat()
 }
