@@ -474,7 +474,8 @@ fn draw_options(rng: &mut Rng, kind: Kind) -> FlowOptions {
         keep_alive: match kind {
             // All probes may well be lost.
             Kind::Lossy => None,
-            Kind::Calm if rng.below(2) == 1 => None,
+            // As good as none, but for who waits for more from a peer whose one RST came to nothing.
+            Kind::Calm if rng.below(2) == 1 => Some(KeepAlive { idle: ms(1_200_000), ..keep_alive }),
             _ => Some(keep_alive),
         },
         user_timeout: rare(rng).then(|| ms(5_000)),
