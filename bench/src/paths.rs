@@ -21,7 +21,8 @@ use lab::{Lab, Run, Served, Up};
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Every combination of rates, round trips, losses, queues and algorithms is a cell. For each seed a \
-    lab is made for ringroad, and then one for the kernel, with the same seed; with --flows shared one for both. Needs root, as `ringroad lab` does.\n\n\
+    lab is made for ringroad, and then one for the kernel, with the same seed; with --flows \
+    shared one for both. Needs root, as `ringroad lab` does.\n\n\
     Where the kernel has not the algorithm of that name its reno takes the place, and the result says so. Its \
     buffers are what the kernel makes them.\n\n\
     Example: ringroad-bench paths --rates 10,100 --rtts 20 --losses 0,1 --seeds 5 --json paths.json"

@@ -11,7 +11,7 @@ use ringroad::wire::{
 };
 
 /// Tables so small that full ones are near.
-const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     flows_max: 16,
     half_open_max: 8,
     time_wait_max: 16,

@@ -3,14 +3,14 @@
 use ringroad::base::Seq;
 use ringroad::io::sim::SimNet;
 use ringroad::stack::{App, Cx, Flow, Listen};
+use ringroad::tcp::RecvPools;
 use ringroad::wire::{Control, Mac, TcpOptions};
 
-use super::host::{CLEAN, address, config, see, segment};
+use super::host::{CLEAN, LIMITS, address, config, see, segment};
 use super::input::Input;
 
-/// How many pieces out of order there is room for, a piece that reaches back to what was read not counted: an eighth of
-/// what the others leave of 4 for each queue ([`LIMITS`](super::host)) and 4,096. One more is forgotten.
-const RANGES_MAX: usize = (4 * 8 + 4_096) / 9;
+/// How many pieces out of order there is room for: an eighth of those that they leave. One more is forgotten.
+const RANGES_MAX: usize = RecvPools::ranges(LIMITS.reassembly_max) as usize / 9;
 /// Octets of the stream.
 const LEN: usize = 8_000;
 /// The peer's initial sequence number: the stream crosses zero.

@@ -120,12 +120,9 @@ pub struct TableHash {
 impl TableHash {
     /// The hash made from this key, which serves nothing else.
     pub const fn new(key: &HashKey) -> Self {
-        const fn word(key: &HashKey, n: u64) -> u64 {
-            key.sip([n], 0, 8)
-        }
         Self {
-            words: [word(key, 0), word(key, 1), word(key, 2), word(key, 3), word(key, 4), word(key, 5)],
-            mix: [word(key, 6), word(key, 7)],
+            words: [key.word(0), key.word(1), key.word(2), key.word(3), key.word(4), key.word(5)],
+            mix: [key.word(6), key.word(7)],
         }
     }
 

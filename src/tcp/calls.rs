@@ -254,9 +254,8 @@ impl Tcb {
 
     #[inline(never)]
     fn far_text(&mut self, at: (u32, u32), shared: &mut Shared, visit: impl FnMut(&[u8])) {
-        self.attach(shared);
-        let Shared { cold, send, .. } = shared;
-        let cold = cold.at_mut(self.cold).filter(|_| self.flags.any(Flags::ATTACHED));
-        self.send_buf.slices(send, at, cold.map(|cold| &mut cold.cursors), visit);
+        let has_cursors = self.attach(shared).is_some();
+        let cold = shared.cold.at_mut(self.cold).filter(|_| has_cursors);
+        self.send_buf.slices(&shared.send, at, cold.map(|cold| &mut cold.cursors), visit);
     }
 }

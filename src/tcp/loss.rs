@@ -251,17 +251,18 @@ impl Tcb {
             *sackers = 0;
         }
         let sacked = board.sacked();
-        // Since what was sent last, of all that is news and was sent once, and of what of it is dated.
+        // How long ago the last of what is news and was sent once left, and the last of that whose time is known.
         let (mut sacked_us, mut dated_us) = (None, None);
+        let sooner = |least: &mut Option<u32>, us| *least = Some(least.map_or(us, |least| least.min(us)));
         for &block in report.blocks.as_slice() {
             board.sack(pool, una, block, |run| {
                 timed_arrived |= timed_seq.in_window(run.start, run.len());
                 let us = path.now.since(run.at);
                 if !run.again {
-                    sacked_us = Some(sacked_us.map_or(us, |least: u32| least.min(us)));
-                }
-                if !run.again && dated.at_or_before(run.start) {
-                    dated_us = Some(dated_us.map_or(us, |least: u32| least.min(us)));
+                    sooner(&mut sacked_us, us);
+                    if dated.at_or_before(run.start) {
+                        sooner(&mut dated_us, us);
+                    }
                 }
                 visit(run);
             });
@@ -277,8 +278,8 @@ impl Tcb {
         } else if let Some(us) = dated_us {
             self.rtt.sample_news(us, &env.config.rto);
         }
-        if sacked_us > head_us && head_us.is_some() {
-            // What arrives was sent before the repair, which nothing that came later has overtaken: behind a queue that
+        if head_us.is_some_and(|head_us| sacked_us > Some(head_us)) {
+            // What arrives left before the repair at SND.UNA, which cannot have been answered yet: behind a queue that
             // grew since, RTO as it was would be too soon.
             self.start_retransmit_timer(env);
         }

@@ -141,8 +141,7 @@ impl Tcb {
     /// Dynamic right-sizing (Fisk and Feng, 2001): a user has a window of four times as much as was read in a round
     /// trip. Twice is what the sender needs now, and in slow start it needs twice that by the time of the next look.
     /// Less than seven eighths of that become four times, or where more and more is read, as in slow start, eight if
-    /// there is memory for so much.
-    /// `echo` is what the segment's timestamp echoes.
+    /// there is memory for so much. `echo` is what the segment's timestamp echoes.
     #[inline(never)]
     pub fn look_at_window(&mut self, echo: Option<u32>, env: &mut Env<'_>) {
         let bound = self.recv_bound(env.shared.settings.get(self.settings));
