@@ -32,6 +32,23 @@ impl AddrPair {
         }
     }
 
+    /// Whether `addr` is our address.
+    pub fn has_local(&self, addr: &IpAddr) -> bool {
+        match (self, addr) {
+            (Self::V4 { local, .. }, IpAddr::V4(addr)) => local == addr,
+            (Self::V6 { local, .. }, IpAddr::V6(addr)) => local == addr,
+            _ => false,
+        }
+    }
+
+    /// Whether both are the same.
+    pub fn are_one(&self) -> bool {
+        match self {
+            Self::V4 { local, remote } => local == remote,
+            Self::V6 { local, remote } => local == remote,
+        }
+    }
+
     /// Our address.
     pub const fn local(&self) -> IpAddr {
         match *self {
@@ -82,6 +99,11 @@ impl FlowKey {
     /// Whether it is a connection over IPv4.
     pub const fn is_ipv4(&self) -> bool {
         matches!(self.addrs, AddrPair::V4 { .. })
+    }
+
+    /// Whether both sockets are the same.
+    pub fn is_to_itself(&self) -> bool {
+        self.local_port == self.remote_port && self.addrs.are_one()
     }
 
     /// Our socket.

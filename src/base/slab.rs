@@ -40,27 +40,32 @@ impl<T: Slot> Slab<T> {
     }
 
     /// Stores `value` and says where; `None`, and the value is dropped, when the slab is full.
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Option<u32> {
-        self.insert_with(|_| value)
+        let mut value = Some(value);
+        let (index, slot) = self.take(|| value.take().expect("it is asked for once"))?;
+        if let Some(value) = value {
+            *slot = value;
+        }
+        Some(index)
     }
 
-    /// Stores what `make` makes of the slot's last record, if it ever had one; `None` when the slab is full.
+    /// Takes a slot into use as its last record has left it, or with what `blank` makes where there never was one;
+    /// `None` when the slab is full.
     #[inline(always)]
-    pub fn insert_with(&mut self, make: impl FnOnce(Option<&T>) -> T) -> Option<u32> {
-        let index = self.free;
-        if let Some(entry) = self.entries.get_mut(index as usize) {
+    pub fn take(&mut self, blank: impl FnOnce() -> T) -> Option<(u32, &mut T)> {
+        let mut index = self.free;
+        if let Some(entry) = self.entries.get(index as usize) {
             self.free = entry.next_free();
-            self.len += 1;
-            *entry = make(Some(entry));
-            return Some(index);
+        } else {
+            index = self.touched();
+            if index == self.capacity {
+                return None;
+            }
+            self.entries.push(blank());
         }
-        let index = self.touched();
-        if index == self.capacity {
-            return None;
-        }
-        self.entries.push(make(None));
         self.len += 1;
-        Some(index)
+        Some((index, &mut self.entries[index as usize]))
     }
 
     /// Gives slot `index` back, which is in use.
@@ -147,10 +152,12 @@ mod tests {
             let mut last: BTreeMap<u32, usize> = BTreeMap::new();
             for (value, (insert, pick)) in ops.into_iter().enumerate() {
                 if insert {
-                    let mut before = None;
-                    let index = slab.insert_with(|old| { before = value_of(old); Record(value, 7) });
-                    prop_assert_eq!(index.is_some(), live.len() < CAPACITY as usize);
-                    if let Some(index) = index {
+                    let taken = slab.take(|| Record(usize::MAX, 7)).map(|(index, slot)| {
+                        (index, core::mem::replace(slot, Record(value, 7)).0)
+                    });
+                    prop_assert_eq!(taken.is_some(), live.len() < CAPACITY as usize);
+                    if let Some((index, before)) = taken {
+                        let before = Some(before).filter(|&value| value != usize::MAX);
                         prop_assert_eq!(before, last.insert(index, value));
                         prop_assert_eq!(live.insert(index, value), None, "slot {} was in use", index);
                     }

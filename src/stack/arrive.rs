@@ -34,10 +34,10 @@ impl Engine {
     pub(super) fn on_frame(&mut self, frame: &[u8], app: &mut impl App, tx: &mut impl TxBatch) -> Outcome {
         let verify = self.core.config.verify_checksums;
         if let Some(plain) = Plain::parse(frame, verify) {
-            return self.on_tcp(frame, &plain.packet(), app, tx);
+            return self.on_tcp(frame, &mut plain.packet(), app, tx);
         }
         let (key, meaning, seq) = match ingress::parse(frame, verify)? {
-            Packet::Tcp(packet) => return self.on_any(frame, &packet, app, tx),
+            Packet::Tcp(mut packet) => return self.on_any(frame, &mut packet, app, tx),
             Packet::Icmp { key, meaning, seq } => (key, meaning, seq),
         };
         match self.core.find(&key, self.core.hash.flow(&key)) {
@@ -51,7 +51,7 @@ impl Engine {
     fn on_tcp(
         &mut self,
         frame: &[u8],
-        packet: &TcpPacket<'_>,
+        packet: &mut TcpPacket<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -74,7 +74,7 @@ impl Engine {
     fn on_any(
         &mut self,
         frame: &[u8],
-        packet: &TcpPacket<'_>,
+        packet: &mut TcpPacket<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -86,7 +86,7 @@ impl Engine {
     fn on_no_flow(
         &mut self,
         frame: &[u8],
-        packet: &TcpPacket<'_>,
+        packet: &mut TcpPacket<'_>,
         hash: u64,
         found: Option<Found>,
         app: &mut impl App,
@@ -164,7 +164,7 @@ impl Engine {
         &mut self,
         index: u32,
         link: Link,
-        seg: &Segment<'_>,
+        seg: &mut Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {

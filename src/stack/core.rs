@@ -23,7 +23,7 @@ use super::wheel::Wheel;
 use crate::base::{Clock, Counter, Counters, DropReason, FlowId, FlowKey, HashKey, Instant, Seq, TableHash};
 use crate::tcp::{
     ChallengeLimit, ChunkPool, FlowOptions, Opening, Origin, Outgoing, Predecessor, Secrets, Segment, Shared,
-    Tcb, TcpConfig, TimeWaitFull, reset_for,
+    TcpConfig, TimeWaitFull, reset_for,
 };
 use crate::wire::{Control, Mac};
 
@@ -52,10 +52,9 @@ pub struct EngineConfig {
     pub secret: HashKey,
 }
 
-/// A tuple that may be opened.
+/// What an active open must know of a tuple that may be opened.
 #[derive(Clone, Copy, Debug)]
-struct Tuple {
-    key: FlowKey,
+struct Free {
     hash: u64,
     /// The record of its incarnation in TIME-WAIT, which ends.
     rests: Option<(u32, Predecessor)>,
@@ -229,7 +228,7 @@ impl Core {
     }
 
     /// The link address to send to `remote`; an unknown neighbour is wanted from now on.
-    pub fn resolve(&mut self, remote: IpAddr) -> Option<Mac> {
+    pub fn resolve(&mut self, remote: &IpAddr) -> Option<Mac> {
         let hop = self.config.routes.next_hop(remote)?;
         self.neighbours.find(hop.neighbour)
     }
@@ -241,8 +240,9 @@ impl Core {
             if !self.flows.in_use(index) || self.flows.at(index).listener().is_some() {
                 continue;
             }
-            let hop = self.config.routes.next_hop(self.flows.key(index).remote());
-            if hop.is_some_and(|hop| hop.neighbour == addr) {
+            let remote = self.flows.key(index).remote();
+            let hop = self.config.routes.next_hop(&remote);
+            if hop.is_some_and(|hop| *hop.neighbour == addr) {
                 self.slot(index).resolve(mac);
                 self.mark_ready(index);
             }
@@ -300,11 +300,11 @@ impl Core {
 
     /// The listener for a SYN to this socket.
     pub fn listener_for(&self, key: &FlowKey) -> Option<ListenerId> {
-        let covers = |listener: &Listener| listener.covers(key.local(), key.local_port);
+        let covers = |listener: &Listener| listener.covers(key);
         let live = |listener: &Listener| !listener.draining && covers(listener);
         let at = self.listeners.iter().position(live).or_else(|| self.listeners.iter().position(covers))?;
-        let specific = self.listeners[at].listen.address == key.local();
-        (specific || self.config.routes.is_local(key.local()))
+        let specific = key.addrs.has_local(&self.listeners[at].listen.address);
+        (specific || self.config.routes.is_ours(key))
             .then(|| ListenerId(u16::try_from(at).expect("bounded by a u16")))
     }
 
@@ -330,30 +330,25 @@ impl Core {
             // RFC 9293 MUST-46.
             return Err(ConnectError::BadAddress);
         }
-        let hop = self.config.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
+        let hop = self.config.routes.next_hop(&remote).ok_or(ConnectError::NoRoute)?;
         let given = connect.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
         // RFC 9293 MUST-44: routing says it. Connections keep it (MUST-45).
         let local = given.or(hop.source).ok_or(ConnectError::NoRoute)?;
+        let mac = self.neighbours.find(hop.neighbour);
         let local_port = connect.local.map_or(0, |local| local.port());
-        let key = FlowKey::new(SocketAddr::new(local, local_port), connect.remote)
-            .filter(|key| self.config.routes.is_local(key.local()))
+        let mut key = FlowKey::new(SocketAddr::new(local, local_port), connect.remote)
+            .filter(|key| self.config.routes.is_ours(key))
             .ok_or(ConnectError::BadAddress)?;
         if self.flows.is_full() {
             return Err(ConnectError::TableFull);
         }
         self.check_time_wait_room()?;
-        let Tuple { key, hash, rests } = self.free_tuple(key)?;
+        let Free { hash, rests } = self.free_tuple(&mut key)?;
         let options = &connect.options;
         let settings = self.shared.settings.intern(options).ok_or(ConnectError::TooManyOptions)?;
-        let mac = self.neighbours.find(hop.neighbour);
         let before = rests.map(|(_, before)| before);
         let opening = self.opening(&key, self.origin(&key, before.map(|before| before.floor)), options);
-        let mut tcb = Tcb::active_open(&opening, options, settings, &self.shared, &self.config.tcp);
-        if let Some(before) = &before {
-            tcb.follow(before);
-        }
-        let id = self.flows.insert(NewFlow {
-            tcb,
+        let new = NewFlow {
             key: &key,
             link: Link { mac: mac.unwrap_or_default(), vlan: options.vlan },
             scope_id: options.scope_id,
@@ -361,9 +356,13 @@ impl Core {
             user: connect.user,
             resolved: mac.is_some(),
             announced: true,
-            ecn: options.may_use_ecn(),
-        });
-        let id = id.ok_or(ConnectError::TableFull)?;
+        };
+        let (id, tcb) = self.flows.insert(&new).ok_or(ConnectError::TableFull)?;
+        tcb.open(&opening, options, settings, &self.shared, &self.config.tcp);
+        if let Some(before) = &before {
+            tcb.follow(before);
+        }
+        self.slot(id.index()).set(Mark::Ecn, options.may_use_ecn());
         let value = Found::Flow(id.index()).to_value();
         if let Some((index, _)) = rests {
             self.counters.add(Counter::TimeWaitReusedActively);
@@ -392,23 +391,24 @@ impl Core {
         Ok(())
     }
 
-    /// The tuple to open, with a source port chosen where none was given.
+    /// Sees whether the tuple may be opened, and chooses its source port where none was given.
     ///
     /// Candidates come in an order in which each is away for as long as possible, so the first that is free
     /// or may follow its incarnation in TIME-WAIT is as good as any: whoever looked for one that is entirely
     /// free would look at all of them once each has been used.
-    fn free_tuple(&mut self, key: FlowKey) -> Result<Tuple, ConnectError> {
+    fn free_tuple(&mut self, key: &mut FlowKey) -> Result<Free, ConnectError> {
         if key.local_port != 0 {
-            if self.config.owners.owner(&key) != self.config.worker {
+            if self.config.owners.owner(key) != self.config.worker {
                 return Err(ConnectError::OtherWorker);
             }
             return self.usable(key).ok_or(ConnectError::InUse);
         }
         let mut candidates = self.ports.candidates(key);
-        let chosen = candidates
-            .by_ref()
-            .filter(|candidate| self.config.owners.owner(candidate) == self.config.worker)
-            .find_map(|candidate| self.usable(candidate));
+        let chosen = candidates.find_map(|port| {
+            key.local_port = port;
+            let is_ours = self.config.owners.owner(key) == self.config.worker;
+            if is_ours { self.usable(key) } else { None }
+        });
         self.ports.settle(&candidates);
         if chosen.is_none() {
             self.counters.add(Counter::PortsExhausted);
@@ -416,15 +416,16 @@ impl Core {
         chosen.ok_or(ConnectError::PortsExhausted)
     }
 
-    /// `key` with what an active open must know of it; `None` when it may not be opened.
-    fn usable(&self, key: FlowKey) -> Option<Tuple> {
-        let hash = self.hash.flow(&key);
-        let rests = match self.find(&key, hash) {
+    /// What an active open must know of `key`; `None` when it may not be opened.
+    #[inline(always)]
+    fn usable(&self, key: &FlowKey) -> Option<Free> {
+        let hash = self.hash.flow(key);
+        let rests = match self.find(key, hash) {
             None => None,
             Some(Found::TimeWait(index)) => Some((index, self.time_wait.at(index).predecessor(self.now)?)),
             Some(Found::Flow(_) | Found::HalfOpen(_)) => return None,
         };
-        Some(Tuple { key, hash, rests })
+        Some(Free { hash, rests })
     }
 
     /// Where a connection's numbers begin: the ISN beyond `floor`, where an old incarnation set one.

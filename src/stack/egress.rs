@@ -28,10 +28,9 @@ pub(super) struct Source<'a> {
 /// Octets of headers without options over untagged Ethernet and IPv4.
 const PLAIN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + tcp::HEADER_LEN;
 
-/// Writes one segment into `frame`; returns the frame's length.
+/// Writes a segment of the kind that nearly all are into `frame`, and any other like [`write_any`].
 ///
-/// `frame` holds at least the MTU and the link header, as the MSS supposes. Without a `source` the segment has
-/// neither text nor SACK blocks.
+/// What it is written from is in registers, and stays there: only where that fails is a copy made for others to read.
 #[inline(always)]
 pub(super) fn write(
     frame: &mut [u8],
@@ -39,7 +38,7 @@ pub(super) fn write(
     path: &Path,
     key: &FlowKey,
     out: &Outgoing,
-    source: Option<Source<'_>>,
+    source: Source<'_>,
 ) -> usize {
     // Nearly every frame: with an array the compiler knows where each header lies.
     if let (AddrPair::V4 { .. }, None, MoreOptions::None) = (key.addrs, path.link.vlan, out.more)
@@ -47,7 +46,8 @@ pub(super) fn write(
     {
         return PLAIN + write_plain(head, room, ours, path, key, out, source);
     }
-    write_any(frame, ours, *path, *key, *out, source)
+    let (path, key, out) = (*path, *key, *out);
+    write_any(frame, ours, &path, &key, &out, Some(source))
 }
 
 /// Writes the headers that nearly every frame has, and what follows; returns the length of what follows.
@@ -59,7 +59,7 @@ fn write_plain(
     path: &Path,
     key: &FlowKey,
     out: &Outgoing,
-    source: Option<Source<'_>>,
+    source: Source<'_>,
 ) -> usize {
     let options_len = if out.stamps.is_some() { Timestamps::ALIGNED_LEN } else { 0 };
     let text_len = out.text_len as usize;
@@ -77,40 +77,41 @@ fn write_plain(
         sum.join(stamps.emit(options));
         room = rest;
     }
-    if let Some(source) = source
-        && text_len > 0
-    {
+    if text_len > 0 {
         copy_text(&mut room[..text_len], out, source, &mut sum);
     }
     tcp::set_checksum(header, sum.finish());
     options_len + text_len
 }
 
-/// Writes a segment of any kind, header by header.
+/// Writes a segment of any kind into `frame`, header by header; returns the frame's length.
+///
+/// `frame` holds at least the MTU and the link header, as the MSS supposes. Without a `source` the segment has
+/// neither text nor SACK blocks.
 #[inline(never)]
-fn write_any(
+pub(super) fn write_any(
     frame: &mut [u8],
     ours: Mac,
-    path: Path,
-    key: FlowKey,
-    out: Outgoing,
+    path: &Path,
+    key: &FlowKey,
+    out: &Outgoing,
     mut source: Option<Source<'_>>,
 ) -> usize {
-    let sack = source.as_mut().map(|from| from.tcb.sack_blocks(&out, from.recv, from.shared));
+    let sack = source.as_mut().map(|from| from.tcb.sack_blocks(out, from.recv, from.shared));
     let options = out.options(sack.unwrap_or_default());
     let options_len = options.len();
     let tcp_len = tcp::HEADER_LEN + options_len + out.text_len as usize;
-    let network = write_network(frame, ours, &path, out.ecn, &key, tcp_len);
+    let network = write_network(frame, ours, path, out.ecn, key, tcp_len);
     let segment = &mut frame[network..network + tcp_len];
     let (header, room) = segment.split_at_mut(tcp::HEADER_LEN);
     let (for_options, room) = room.split_at_mut(options_len);
-    let mut sum = tcp::emit(header, &fields(&key, &out), options_len);
+    let mut sum = tcp::emit(header, &fields(key, out), options_len);
     sum.join(checksum::pseudo_header(&key.addrs, PROTOCOL_TCP, tcp_len));
     sum.join(options.emit(for_options));
     if let Some(source) = source
         && out.text_len > 0
     {
-        copy_text(room, &out, source, &mut sum);
+        copy_text(room, out, source, &mut sum);
     }
     tcp::set_checksum(header, sum.finish());
     network + tcp_len

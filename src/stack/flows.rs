@@ -32,7 +32,7 @@ pub(super) enum Mark {
 }
 
 /// One connection: the TCB, and what the stack knows of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub(super) struct FlowSlot {
     key: SlotKey,
@@ -54,10 +54,9 @@ const _: () = assert!(offset_of!(FlowSlot, tcb) + Tcb::HOT_OCTETS == 128);
 /// No VLAN, or no listener.
 const NONE: u16 = u16::MAX;
 
-/// What a [`FlowSlot`] is made from.
+/// What a [`FlowSlot`] is made from, its TCB apart.
 #[derive(Debug)]
 pub(super) struct NewFlow<'a> {
-    pub tcb: Tcb,
     pub key: &'a FlowKey,
     pub link: Link,
     /// IPv6 scope of a link-local peer.
@@ -66,27 +65,21 @@ pub(super) struct NewFlow<'a> {
     pub user: u64,
     pub resolved: bool,
     pub announced: bool,
-    /// Whether it may use explicit congestion notification.
-    pub ecn: bool,
 }
 
 impl FlowSlot {
+    /// Begins anew, all but the TCB.
     #[inline(always)]
-    fn new(new: NewFlow<'_>, generation: u32) -> Self {
-        let mut slot = Self {
-            key: SlotKey::new(new.key),
-            mac: new.link.mac,
-            vlan: new.link.vlan.unwrap_or(NONE),
-            listener: new.listener.map_or(NONE, |ListenerId(at)| at),
-            marks: if new.ecn { Mark::Ecn as u16 } else { 0 },
-            tcb: new.tcb,
-            generation,
-            user: new.user,
-        };
-        slot.set(Mark::Ipv6, !new.key.is_ipv4());
-        slot.set(Mark::Resolved, new.resolved);
-        slot.set(Mark::Announced, new.announced);
-        slot
+    fn renew(&mut self, new: &NewFlow<'_>) {
+        self.key = SlotKey::new(new.key);
+        self.follow(new.link);
+        self.listener = new.listener.map_or(NONE, |ListenerId(at)| at);
+        self.marks = 0;
+        self.set(Mark::Ipv6, !new.key.is_ipv4());
+        self.set(Mark::Resolved, new.resolved);
+        self.set(Mark::Announced, new.announced);
+        self.generation = self.generation.wrapping_add(1);
+        self.user = new.user;
     }
 
     /// Whether `mark` is set.
@@ -166,17 +159,16 @@ impl Flows {
         Slab::<FlowSlot>::octets(capacity)
     }
 
-    /// Takes a connection in; `None` when there is no room.
+    /// Takes a connection in, whose TCB the caller makes where it is; `None` when there is no room.
+    ///
+    /// Made elsewhere it would be copied, in wide pieces just after it was written in narrow ones: the processor waits
+    /// for each.
     #[inline(always)]
-    pub fn insert(&mut self, new: NewFlow<'_>) -> Option<FlowId> {
-        let (key, scope_id) = (new.key, new.scope_id);
-        let mut generation = 0;
-        let index = self.slots.insert_with(|old| {
-            generation = old.map_or(0, |old| old.generation).wrapping_add(1);
-            FlowSlot::new(new, generation)
-        })?;
-        self.wide.set(index, key, scope_id);
-        Some(FlowId { index, generation })
+    pub fn insert(&mut self, new: &NewFlow<'_>) -> Option<(FlowId, &mut Tcb)> {
+        let (index, slot) = self.slots.take(FlowSlot::default)?;
+        slot.renew(new);
+        self.wide.set(index, new.key, new.scope_id);
+        Some((FlowId { index, generation: slot.generation }, &mut slot.tcb))
     }
 
     /// The connection is over: its handle names nothing from now on, and its slot is free.

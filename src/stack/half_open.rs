@@ -64,6 +64,7 @@ impl HalfOpens {
     }
 
     /// Takes one in and says where; `None` when there is no room.
+    #[inline(always)]
     pub fn insert(&mut self, half: HalfOpen, key: &FlowKey, link: Link) -> Option<u32> {
         let (mac, vlan) = (link.mac, link.vlan.unwrap_or(NONE));
         let index = self.slots.insert(HalfOpenSlot { half, key: SlotKey::new(key), mac, vlan })?;

@@ -3,11 +3,12 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 use crate::base::{AddrPair, FlowKey};
 
 /// Both ports, and both addresses where they are IPv4; the record that holds it says whether they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct SlotKey {
     local: [u8; 4],
@@ -42,13 +43,17 @@ impl SlotKey {
     /// Whether `key` is the key of slot `index`.
     #[inline]
     pub fn is(&self, ipv4: bool, wide: &WideAddrs, index: u32, key: &FlowKey) -> bool {
-        let addrs = match key.addrs {
+        let ports = (self.local_port ^ key.local_port) | (self.remote_port ^ key.remote_port);
+        match key.addrs {
+            // In one number: compared side by side, both addresses would be read at once from where one after the
+            // other was just written, which the processor waits for.
             AddrPair::V4 { local, remote } => {
-                ipv4 && self.local == local.octets() && self.remote == remote.octets()
+                let differ =
+                    |ours, theirs: Ipv4Addr| u32::from_ne_bytes(ours) ^ u32::from_ne_bytes(theirs.octets());
+                ipv4 && differ(self.local, local) | differ(self.remote, remote) | u32::from(ports) == 0
             }
-            AddrPair::V6 { .. } => !ipv4 && wide.get(index).0 == key.addrs,
-        };
-        addrs && self.local_port == key.local_port && self.remote_port == key.remote_port
+            AddrPair::V6 { .. } => !ipv4 && ports == 0 && wide.get(index).0 == key.addrs,
+        }
     }
 }
 

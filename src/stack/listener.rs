@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
+use crate::base::FlowKey;
 use crate::tcp::{FlowOptions, SettingsId};
 
 /// What to listen on.
@@ -70,11 +71,11 @@ impl Listener {
         Self { listen: listen.clone(), settings, half_open: 0, waiting, paused: false, draining: false }
     }
 
-    /// Whether a SYN to `address` and `port` is for this listener.
-    pub fn covers(&self, address: IpAddr, port: u16) -> bool {
-        let mine = self.listen.address;
-        let same = mine == address || (mine.is_unspecified() && mine.is_ipv4() == address.is_ipv4());
-        same && self.listen.ports.contains(&port)
+    /// Whether a SYN of this tuple is for this listener.
+    pub fn covers(&self, key: &FlowKey) -> bool {
+        let mine = &self.listen.address;
+        let same = key.addrs.has_local(mine) || (mine.is_unspecified() && mine.is_ipv4() == key.is_ipv4());
+        same && self.listen.ports.contains(&key.local_port)
     }
 
     /// Whether some socket would belong to both.
@@ -94,6 +95,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::SocketAddr;
 
     fn listener(listen: &Listen) -> Listener {
         let settings = crate::tcp::SettingsTable::new(1).intern(&listen.options).expect("there is room");
@@ -115,8 +117,9 @@ mod tests {
             ("::", 80..=90, "fd00::1", 85, true),
         ] {
             let listener = listener(&listen(address, ports.clone()));
-            let to: IpAddr = to.parse().expect("address");
-            assert_eq!(listener.covers(to, port), want, "{address} {ports:?} {to}");
+            let socket = SocketAddr::new(to.parse().expect("address"), port);
+            let key = FlowKey::new(socket, socket).expect("one family");
+            assert_eq!(listener.covers(&key), want, "{address} {ports:?} {to}");
         }
     }
 

@@ -22,12 +22,12 @@ impl Neighbours {
     }
 
     /// The link address of `addr`; an unknown one is wanted from now on.
-    pub fn find(&mut self, addr: IpAddr) -> Option<Mac> {
-        match self.known.binary_search_by_key(&addr, |&(known, _)| known) {
+    pub fn find(&mut self, addr: &IpAddr) -> Option<Mac> {
+        match self.known.binary_search_by(|(known, _)| known.cmp(addr)) {
             Ok(at) => Some(self.known[at].1),
             Err(_) => {
-                if !self.wanted.contains(&addr) && self.wanted.len() < self.max {
-                    self.wanted.push(addr);
+                if !self.wanted.contains(addr) && self.wanted.len() < self.max {
+                    self.wanted.push(*addr);
                 }
                 None
             }
@@ -66,14 +66,14 @@ mod tests {
     #[test]
     fn an_unknown_neighbour_is_wanted_until_it_is_known() {
         let mut neighbours = Neighbours::new(2);
-        assert_eq!(neighbours.find(ip(9)), None);
-        assert_eq!(neighbours.find(ip(9)), None);
+        assert_eq!(neighbours.find(&ip(9)), None);
+        assert_eq!(neighbours.find(&ip(9)), None);
         assert_eq!((neighbours.take_wanted(), neighbours.take_wanted()), (Some(ip(9)), None));
-        assert_eq!(neighbours.find(ip(9)), None);
+        assert_eq!(neighbours.find(&ip(9)), None);
         assert!(neighbours.set(ip(9), Mac([9; 6])));
         assert!(!neighbours.set(ip(9), Mac([9; 6])), "no news");
         assert!(neighbours.set(ip(9), Mac([8; 6])), "it moved");
-        assert_eq!(neighbours.find(ip(9)), Some(Mac([8; 6])));
+        assert_eq!(neighbours.find(&ip(9)), Some(Mac([8; 6])));
         assert_eq!(neighbours.take_wanted(), None, "known now");
     }
 
@@ -82,7 +82,7 @@ mod tests {
         let mut neighbours = Neighbours::new(2);
         assert!(neighbours.set(ip(5), Mac([5; 6])) && neighbours.set(ip(3), Mac([3; 6])));
         assert!(!neighbours.set(ip(4), Mac([4; 6])));
-        assert_eq!(neighbours.find(ip(5)), Some(Mac([5; 6])));
-        assert_eq!(neighbours.find(ip(3)), Some(Mac([3; 6])));
+        assert_eq!(neighbours.find(&ip(5)), Some(Mac([5; 6])));
+        assert_eq!(neighbours.find(&ip(3)), Some(Mac([3; 6])));
     }
 }

@@ -7,12 +7,12 @@ use super::batch::TxBatch;
 use super::core::{Found, path};
 use super::egress;
 use super::engine::Engine;
-use super::flows::NewFlow;
+use super::flows::{Mark, NewFlow};
 use super::ingress::Link;
 use super::listener::{Listener, ListenerId};
 use crate::base::{Counter, DropReason, FlowKey, Seq};
 use crate::tcp::{
-    Env, FlowOptions, HalfOpen, Origin, Outgoing, Segment, TimeWait, TimeWaitVerdict, reset_for,
+    Arrival, Env, FlowOptions, HalfOpen, Origin, Outgoing, Segment, Tcb, TimeWait, TimeWaitVerdict, reset_for,
 };
 use crate::wire::Control;
 
@@ -22,7 +22,7 @@ impl Engine {
         index: u32,
         (key, hash): (&FlowKey, u64),
         link: Link,
-        seg: &Segment<'_>,
+        seg: &mut Segment<'_>,
         app: &mut impl App,
         tx: &mut impl TxBatch,
     ) -> Outcome {
@@ -50,33 +50,51 @@ impl Engine {
         let Listener { settings, ref listen, .. } = self.core.listeners[usize::from(listener.0)];
         let opening = self.core.opening(key, origin, &listen.options);
         let mut env = env!(self.core, self.recv);
-        let slot = self.core.half_open.at(index);
-        if !slot.half.may_be_answered_by(seg, &opening, env.config) {
+        let half = &self.core.half_open.at(index).half;
+        if !half.may_be_answered_by(seg, &opening, env.config) {
             return Err(DropReason::StaleEcho);
         }
-        let mut tcb = slot.half.to_tcb(&opening, settings, &env);
-        let ecn = tcb.may_use_ecn();
-        let arrival = tcb.on_unpredicted(seg, &mut env);
-        if !arrival.opened {
-            let answer = arrival.reset.or_else(|| tcb.poll_segment(&mut env));
-            if tcb.closed().is_some() {
-                self.free_half_open(index);
-            } else if let Some(answer) = answer {
-                self.answer(link, key, &answer, tx);
-            }
-            return arrival.dropped.map_or(Ok(()), Err);
+        if seg.has(Control::RST) {
+            // It opens nothing, and there may be no room.
+            let mut tcb = Tcb::default();
+            let arrival = half.on_segment(seg, &mut tcb, &opening, settings, &mut env);
+            return self.not_opened(index, tcb.closed().is_some(), &arrival, (key, link), tx);
         }
+        let (listener, scope_id) = (Some(listener), listen.options.scope_id);
+        let new = NewFlow { key, link, scope_id, listener, user: 0, resolved: true, announced: false };
+        let (id, tcb) = self.core.flows.insert(&new).expect("there is room, as seen above");
+        let arrival = half.on_segment(seg, tcb, &opening, settings, &mut env);
+        if !arrival.opened {
+            let over = tcb.closed().is_some();
+            self.core.flows.remove(id.index());
+            return self.not_opened(index, over, &arrival, (key, link), tx);
+        }
+        let ecn = tcb.may_use_ecn();
+        self.core.slot(id.index()).set(Mark::Ecn, ecn);
         self.core.shared.settings.hold(settings);
-        let scope_id = self.core.listeners[usize::from(listener.0)].listen.options.scope_id;
-        let listener = Some(listener);
-        let new =
-            NewFlow { tcb, key, link, scope_id, listener, user: 0, resolved: true, announced: false, ecn };
-        let id = self.core.flows.insert(new).expect("there is room, as seen above");
         self.remove_half_open(index);
         let (old, new) = (Found::HalfOpen(index), Found::Flow(id.index()));
         self.core.table.replace(hash, old.to_value(), new.to_value());
         self.after_arrival(id.index(), link, &arrival, app, tx);
         Ok(())
+    }
+
+    /// A segment has not established a half-open connection, and maybe ended it.
+    #[inline(never)]
+    fn not_opened(
+        &mut self,
+        index: u32,
+        over: bool,
+        arrival: &Arrival<'_>,
+        (key, link): (&FlowKey, Link),
+        tx: &mut impl TxBatch,
+    ) -> Outcome {
+        if over {
+            self.free_half_open(index);
+        } else if let Some(answer) = &arrival.reset {
+            self.answer(link, key, answer, tx);
+        }
+        arrival.dropped.map_or(Ok(()), Err)
     }
 
     /// A half-open connection comes to nothing.
@@ -177,7 +195,7 @@ impl Engine {
         if lone_syn && let Some(listener) = self.core.listener_for(&key) {
             return self.on_syn(listener, key, hash, link, seg, None, tx);
         }
-        if !self.core.config.routes.is_local(key.local()) {
+        if !self.core.config.routes.is_ours(&key) {
             return Err(DropReason::NotOurAddress);
         }
         if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {
@@ -205,7 +223,7 @@ impl Engine {
             self.answer(link, &key, &refusal, tx);
             return Err(DropReason::ListenerDraining);
         }
-        if key.local_addr() == key.remote_addr() {
+        if key.is_to_itself() {
             return Err(DropReason::BadSource);
         }
         self.core.admits(listener)?;
@@ -251,7 +269,7 @@ impl Engine {
             counters.add(Counter::TxFull);
             return;
         };
-        let len = egress::write(frame, self.core.config.mac, path, key, out, None);
+        let len = egress::write_any(frame, self.core.config.mac, path, key, out, None);
         tx.commit(len);
         counters.add(Counter::SegmentsOut);
         counters.add(Counter::FramesOut);

@@ -31,11 +31,11 @@ impl Ports {
 
     /// The ports to try towards `key`'s remote socket, in order, each once.
     #[expect(clippy::cast_possible_truncation, reason = "parts of a hash")]
-    pub fn candidates(&self, key: FlowKey) -> Candidates {
-        let hash = self.key.flow(&FlowKey { local_port: 0, ..key });
+    pub fn candidates(&self, key: &FlowKey) -> Candidates {
+        let hash = self.key.flow(&FlowKey { local_port: 0, ..*key });
         let slot = (hash >> 32) as usize % Self::COUNTERS;
         let next = (hash as u32).wrapping_add(self.counters[slot]);
-        Candidates { key, slot, next, left: self.count, first: self.first, count: self.count, tried: 0 }
+        Candidates { slot, next, left: self.count, first: self.first, count: self.count, tried: 0 }
     }
 
     /// The last of `candidates` was taken, or none of them: the next search goes on behind it.
@@ -48,7 +48,6 @@ impl Ports {
 /// A search for a free port, apart from [`Ports`] so that tables may be asked between its steps.
 #[derive(Debug)]
 pub struct Candidates {
-    key: FlowKey,
     slot: usize,
     next: u32,
     left: u32,
@@ -58,15 +57,15 @@ pub struct Candidates {
 }
 
 impl Iterator for Candidates {
-    type Item = FlowKey;
+    type Item = u16;
 
     #[expect(clippy::cast_possible_truncation, reason = "an offset within a range of ports")]
-    fn next(&mut self) -> Option<FlowKey> {
+    fn next(&mut self) -> Option<u16> {
         self.left = self.left.checked_sub(1)?;
         let step = self.next % self.count;
         self.next = self.next.wrapping_add(1);
         self.tried += 1;
-        Some(FlowKey { local_port: self.first + step as u16, ..self.key })
+        Some(self.first + step as u16)
     }
 }
 
@@ -78,9 +77,9 @@ mod tests {
     use std::collections::HashSet;
     use std::vec::Vec;
 
-    fn select(ports: &mut Ports, key: FlowKey, mut is_free: impl FnMut(&FlowKey) -> bool) -> Option<FlowKey> {
-        let mut candidates = ports.candidates(key);
-        let chosen = candidates.find(|candidate| is_free(candidate));
+    fn select(ports: &mut Ports, key: FlowKey, mut is_free: impl FnMut(u16) -> bool) -> Option<u16> {
+        let mut candidates = ports.candidates(&key);
+        let chosen = candidates.find(|&port| is_free(port));
         ports.settle(&candidates);
         chosen
     }
@@ -94,7 +93,7 @@ mod tests {
     fn every_port_comes_once_before_any_comes_again() {
         let mut ports = Ports::new(1_000..=1_999, HashKey::new(1, 2));
         let taken: HashSet<u16> =
-            (0..1_000).map(|_| select(&mut ports, key(80), |_| true).expect("a port").local_port).collect();
+            (0..1_000).map(|_| select(&mut ports, key(80), |_| true).expect("a port")).collect();
         assert_eq!(taken.len(), 1_000);
         assert!(taken.iter().all(|port| (1_000..=1_999).contains(port)));
     }
@@ -102,8 +101,8 @@ mod tests {
     #[test]
     fn busy_ports_are_passed_over_and_exhaustion_ends() {
         let mut ports = Ports::new(10..=12, HashKey::new(1, 2));
-        let only = |free: u16| move |key: &FlowKey| key.local_port == free;
-        assert_eq!(select(&mut ports, key(80), only(12)).map(|key| key.local_port), Some(12));
+        let only = |free: u16| move |port| port == free;
+        assert_eq!(select(&mut ports, key(80), only(12)), Some(12));
         assert_eq!(select(&mut ports, key(80), |_| false), None);
         let empty = RangeInclusive::new(2, 1);
         assert_eq!(select(&mut Ports::new(empty, HashKey::new(1, 2)), key(80), |_| true), None);
@@ -112,16 +111,13 @@ mod tests {
     #[test]
     fn the_whole_port_space_is_a_valid_range() {
         let mut ports = Ports::new(0..=u16::MAX, HashKey::new(1, 2));
-        assert!(select(&mut ports, key(80), |key| key.local_port == u16::MAX).is_some());
+        assert!(select(&mut ports, key(80), |port| port == u16::MAX).is_some());
     }
 
     #[test]
     fn destinations_begin_at_unrelated_ports() {
         let mut ports = Ports::new(1_024..=65_535, HashKey::new(1, 2));
-        let firsts: Vec<u16> = (0..4)
-            .filter_map(|port| select(&mut ports, key(port), |_| true))
-            .map(|key| key.local_port)
-            .collect();
+        let firsts: Vec<u16> = (0..4).filter_map(|port| select(&mut ports, key(port), |_| true)).collect();
         assert!(firsts.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 1), "{firsts:?}");
     }
 }

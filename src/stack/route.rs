@@ -4,6 +4,8 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::base::FlowKey;
+
 /// One route of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -28,9 +30,9 @@ pub struct Routes {
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextHop {
+pub struct NextHop<'a> {
     /// The neighbour: the router, or the destination itself.
-    pub neighbour: IpAddr,
+    pub neighbour: &'a IpAddr,
     /// Our address towards it; `None` when we have none of that family.
     pub source: Option<IpAddr>,
 }
@@ -41,17 +43,22 @@ impl Routes {
         self.addresses.contains(&addr)
     }
 
+    /// Whether our end of `key` is at one of our addresses.
+    pub fn is_ours(&self, key: &FlowKey) -> bool {
+        self.addresses.iter().any(|addr| key.addrs.has_local(addr))
+    }
+
     /// The next hop towards `to`; `None` when no route leads there.
-    pub fn next_hop(&self, to: IpAddr) -> Option<NextHop> {
-        let matching = self.routes.iter().filter(|route| covers(route.destination, route.prefix_len, to));
+    pub fn next_hop<'a>(&'a self, to: &'a IpAddr) -> Option<NextHop<'a>> {
+        let matching = self.routes.iter().filter(|route| covers(&route.destination, route.prefix_len, to));
         let route = matching.max_by_key(|route| route.prefix_len)?;
         let first = || self.addresses.iter().copied().find(|addr| addr.is_ipv4() == to.is_ipv4());
-        Some(NextHop { neighbour: route.gateway.unwrap_or(to), source: route.source.or_else(first) })
+        Some(NextHop { neighbour: route.gateway.as_ref().unwrap_or(to), source: route.source.or_else(first) })
     }
 }
 
 /// Whether the first `prefix_len` bits of `network` and `addr` are the same, in one family.
-fn covers(network: IpAddr, prefix_len: u8, addr: IpAddr) -> bool {
+fn covers(network: &IpAddr, prefix_len: u8, addr: &IpAddr) -> bool {
     let same = |difference: u128, bits: u8| {
         let host_bits = u32::from(bits.saturating_sub(prefix_len));
         difference.checked_shr(host_bits).unwrap_or(0) == 0
@@ -93,10 +100,10 @@ mod tests {
             ("8.8.8.8", "10.0.0.254", "10.0.0.1"),
             ("fd00::9", "fd00::9", "fd00::1"),
         ] {
-            let want = NextHop { neighbour: ip(neighbour), source: Some(ip(source)) };
-            assert_eq!(routes.next_hop(ip(to)), Some(want), "{to}");
+            let want = NextHop { neighbour: &ip(neighbour), source: Some(ip(source)) };
+            assert_eq!(routes.next_hop(&ip(to)), Some(want), "{to}");
         }
-        assert_eq!(routes.next_hop(ip("fd01::1")), None);
+        assert_eq!(routes.next_hop(&ip("fd01::1")), None);
         assert!(routes.is_local(ip("fd00::1")) && !routes.is_local(ip("10.0.0.2")));
     }
 }

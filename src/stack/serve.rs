@@ -5,12 +5,12 @@ use super::app::{App, Flow};
 use super::arrive::env;
 use super::batch::TxBatch;
 use super::core::{Core, Found};
-use super::egress::{self, Source};
+use super::egress::{self, Path, Source};
 use super::engine::Engine;
 use super::flows::Mark;
 use super::time_wait::Popped;
 use crate::base::{Counter, FlowKey, Instant};
-use crate::tcp::{CloseReason, Env, Outgoing, Report, State, TimeWait};
+use crate::tcp::{CloseReason, Env, Report, State, TimeWait};
 use crate::wire::Control;
 
 /// How far a flow's output came.
@@ -134,7 +134,7 @@ impl Engine {
         if !slot.is(Mark::Resolved) {
             let over = slot.tcb.closed().is_some();
             let remote = self.core.flows.key(index).remote();
-            let Some(mac) = self.core.resolve(remote) else {
+            let Some(mac) = self.core.resolve(&remote) else {
                 return if over { Output::Done } else { Output::Unresolved };
             };
             self.core.slot(index).resolve(mac);
@@ -145,32 +145,52 @@ impl Engine {
                 return Output::Done;
             }
             let Some(frame) = tx.reserve() else { return Output::Full };
-            let out = if slot.tcb.is_steady() && !slot.is(Mark::Ecn) {
-                slot.tcb.poll_steady(&mut env!(self.core, self.recv))
+            let written = if slot.tcb.is_steady() && !slot.is(Mark::Ecn) {
+                self.write_steady(index, frame)
             } else {
-                self.poll(index)
+                self.write_any(index, frame)
             };
-            let Some(out) = out else { return Output::Done };
-            let key = self.core.flows.key(index);
-            let slot = self.core.flows.at_mut(index);
-            let path = slot.path(&self.core.shared);
-            let source = Source { tcb: &mut slot.tcb, recv: &self.recv, shared: &mut self.core.shared };
-            let len = egress::write(frame, self.core.config.mac, &path, &key, &out, Some(source));
+            let Some(len) = written else { return Output::Done };
             tx.commit(len);
             self.core.counters.add(Counter::SegmentsOut);
             self.core.counters.add(Counter::FramesOut);
             self.core.counters.add_n(Counter::OctetsOut, len as u64);
-            if out.ctl.intersects(Control::RST) {
-                self.core.counters.add(Counter::RstsOut);
-            }
         }
         Output::Again
     }
 
-    #[inline(never)]
-    fn poll(&mut self, index: u32) -> Option<Outgoing> {
+    /// The next segment of an open connection, with nothing unusual about it; returns its frame's length.
+    #[inline(always)]
+    fn write_steady(&mut self, index: u32, frame: &mut [u8]) -> Option<usize> {
         let slot = self.core.flows.at_mut(index);
-        slot.tcb.poll_segment(&mut env!(self.core, self.recv))
+        let out = slot.tcb.poll_steady(&mut env!(self.core, self.recv))?;
+        let ours = self.core.config.mac;
+        let (path, key, source) = self.source(index);
+        Some(egress::write(frame, ours, &path, &key, &out, source))
+    }
+
+    /// The next segment of any connection; returns its frame's length.
+    #[inline(never)]
+    fn write_any(&mut self, index: u32, frame: &mut [u8]) -> Option<usize> {
+        let slot = self.core.flows.at_mut(index);
+        let out = slot.tcb.poll_segment(&mut env!(self.core, self.recv));
+        // It stays where it was made: a copy would be read in other pieces than it was written in.
+        let out = out.as_ref()?;
+        if out.ctl.intersects(Control::RST) {
+            self.core.counters.add(Counter::RstsOut);
+        }
+        let ours = self.core.config.mac;
+        let (path, key, source) = self.source(index);
+        Some(egress::write_any(frame, ours, &path, &key, out, Some(source)))
+    }
+
+    /// What is in the headers of all of the flow's packets, and where the rest comes from.
+    #[inline(always)]
+    fn source(&mut self, index: u32) -> (Path, FlowKey, Source<'_>) {
+        let key = self.core.flows.key(index);
+        let slot = self.core.flows.at_mut(index);
+        let path = slot.path(&self.core.shared);
+        (path, key, Source { tcb: &mut slot.tcb, recv: &self.recv, shared: &mut self.core.shared })
     }
 
     /// Nothing is left to send now: ends the connection if it is over, else sets its timer.

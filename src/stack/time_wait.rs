@@ -111,6 +111,7 @@ impl TimeWaitTable {
     }
 
     /// Adds a record, made or restarted now, at the ring's end; `None` when there is no room.
+    #[inline(always)]
     pub fn push(&mut self, record: TimeWait, key: &FlowKey) -> Option<u32> {
         if self.used == self.capacity {
             return None;

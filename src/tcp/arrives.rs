@@ -61,21 +61,29 @@ impl Tcb {
             self.take_predicted(seg, env);
             return Arrival { text: seg.text, ..Arrival::default() };
         }
-        self.on_unpredicted(seg, env)
+        self.on_unpredicted(&mut { *seg }, env)
     }
 
-    /// [`Tcb::on_segment`], where the caller knows that it is not [predicted](Tcb::is_predicted).
-    pub fn on_unpredicted<'a>(&mut self, seg: &Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
+    /// [`Tcb::on_segment`], where the caller knows that it is not [predicted](Tcb::is_predicted); of `seg` only what is
+    /// new is left.
+    #[inline(always)]
+    pub fn on_unpredicted<'a>(&mut self, seg: &mut Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
+        // Where the caller wants it: a copy would be read in other pieces than it was written in.
         let mut arrival = Arrival::default();
+        self.take(seg, &mut arrival, env);
+        arrival
+    }
+
+    #[inline(never)]
+    fn take<'a>(&mut self, seg: &mut Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) {
         let step = if self.state == State::SynSent {
-            self.steps_in_syn_sent(seg, &mut arrival, env)
+            self.steps_in_syn_sent(seg, arrival, env)
         } else {
-            self.steps(*seg, &mut arrival, env)
+            self.steps(seg, arrival, env)
         };
         if let Break(stop) = step {
-            self.stop(stop, &mut arrival, env);
+            self.stop(stop, arrival, env);
         }
-        arrival
     }
 
     fn stop(&mut self, stop: Stop, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
@@ -100,8 +108,7 @@ impl Tcb {
     }
 
     /// All control flow is here; each step answers one question.
-    fn steps<'a>(&mut self, mut seg: Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) -> Step {
-        let seg = &mut seg;
+    fn steps<'a>(&mut self, seg: &mut Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) -> Step {
         let outdated = self.is_stamp_outdated(env);
         self.trim_own_syn(seg);
         self.check_stamp(seg, outdated, env)?;

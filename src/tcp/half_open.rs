@@ -1,7 +1,7 @@
 //! A connection in SYN-RECEIVED by passive open: what the SYN said, and no TCB yet.
 #![forbid(unsafe_code)]
 
-use super::arrives::stamp_before;
+use super::arrives::{Arrival, stamp_before};
 use super::ecn::{Ecn, asks};
 use super::flags::Flags;
 use super::segment::{MoreOptions, Outgoing, Segment};
@@ -55,6 +55,7 @@ impl HalfOpen {
     const NOBODY: u16 = u16::MAX;
 
     /// The entry that the SYN `seg` makes.
+    #[inline(always)]
     pub fn new(seg: &Segment<'_>, iss: Seq, now: Instant) -> Self {
         let options = TcpOptions::parse(seg.options);
         let stamps = if seg.stamps.is_some() { Self::STAMPS } else { 0 };
@@ -75,6 +76,7 @@ impl HalfOpen {
     /// The same entry with what the stack must know of it: whose SYN it was, a number below `u16::MAX`, and
     /// whether it came over IPv4.
     #[must_use]
+    #[inline(always)]
     pub fn owned_by(mut self, owner: u16, ipv4: bool) -> Self {
         debug_assert!(owner != Self::NOBODY, "the last number means nobody");
         self.owner = owner;
@@ -215,12 +217,31 @@ impl HalfOpen {
         }
     }
 
-    /// The TCB of this connection, in SYN-RECEIVED, its SYN-ACK sent: the segment that might establish it
-    /// goes through the same eight steps as any other. Whoever keeps it holds its settings.
+    /// `seg` might establish the connection: makes the TCB for it, whatever that was before, and takes it through the
+    /// same eight steps as any other segment. Where it was not [opened](Arrival::opened), what is to be answered is in
+    /// [`Arrival::reset`], and the TCB is not needed any more; else whoever keeps it holds its settings.
     #[inline(always)]
-    pub fn to_tcb(&self, opening: &Opening, settings: SettingsId, env: &Env<'_>) -> Tcb {
+    pub fn on_segment<'a>(
+        &self,
+        seg: &mut Segment<'a>,
+        tcb: &mut Tcb,
+        opening: &Opening,
+        settings: SettingsId,
+        env: &mut Env<'_>,
+    ) -> Arrival<'a> {
+        self.fill(tcb, opening, settings, env);
+        let mut arrival = tcb.on_unpredicted(seg, env);
+        if !arrival.opened && arrival.reset.is_none() {
+            arrival.reset = tcb.poll_segment(env);
+        }
+        arrival
+    }
+
+    /// Makes the TCB of this connection, in SYN-RECEIVED, its SYN-ACK sent.
+    #[inline(never)]
+    pub(super) fn fill(&self, tcb: &mut Tcb, opening: &Opening, settings: SettingsId, env: &Env<'_>) {
         let opening = Opening { iss: self.iss, ..*opening };
-        let mut tcb = Tcb::new(&opening, settings, env.shared, env.config, State::SynReceived);
+        *tcb = Tcb::new(&opening, settings, env.shared, env.config, State::SynReceived);
         let syn = TcpOptions {
             mss: Some(self.mss).filter(|&mss| mss != 0),
             window_scale: self.window_scale(),
@@ -240,6 +261,5 @@ impl HalfOpen {
             tcb.timed_seq = self.iss;
             tcb.timed_at = self.sent_at;
         }
-        tcb
     }
 }

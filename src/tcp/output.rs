@@ -30,6 +30,7 @@ impl Tcb {
     }
 
     /// The next segment to send now, if any. The caller sends it: it counts as sent when this returns.
+    #[inline(always)]
     pub fn poll_segment(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         let nxt = self.snd.nxt;
         let mut out = self.poll_next(env);
@@ -41,7 +42,7 @@ impl Tcb {
         out
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn poll_next(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
         if self.closed.is_some() {
             return self.poll_reset();

@@ -19,11 +19,13 @@ impl Tcb {
         }
         let now = Micros32::floor(env.now);
         let una = self.snd.una;
-        let Some(model) = env
-            .shared
-            .models
-            .insert_with(|_| Model::new(self.congestion.cwnd(), self.rtt.srtt_us(), una, una.raw(), now))
-        else {
+        let Some(model) = env.shared.models.insert(Model::new(
+            self.congestion.cwnd(),
+            self.rtt.srtt_us(),
+            una,
+            una.raw(),
+            now,
+        )) else {
             return;
         };
         match self.attach(env.shared) {

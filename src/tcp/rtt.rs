@@ -6,7 +6,7 @@ use core::time::Duration;
 /// SRTT, RTTVAR and RTO, in microseconds.
 ///
 /// SRTT is kept times 8 and RTTVAR times 4, or a round trip of 3 us would drown in rounding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RttEstimator {
     /// Zero until the first measurement: a measurement is at least one microsecond.
     srtt_x8: u32,

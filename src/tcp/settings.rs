@@ -80,7 +80,7 @@ impl Settings {
 }
 
 /// Names one set of settings in a [`SettingsTable`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SettingsId(u16);
 
 /// Each different set of settings once, with a count of those who use it.

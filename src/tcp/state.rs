@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 /// The states of RFC 9293 §3.3.2. LISTEN and CLOSED own no TCB here, so they are not among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum State {
     /// A SYN was sent.
+    #[default]
     SynSent,
     /// A SYN was sent and one received.
     SynReceived,

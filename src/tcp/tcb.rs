@@ -188,7 +188,9 @@ pub struct Env<'a> {
 ///
 /// What every segment in ESTABLISHED touches comes first; together with the stack's 24 octets before it, it
 /// fills two cache lines.
-#[derive(Debug)]
+///
+/// The default is one that no connection has: memory for [`Tcb::open`] and [`HalfOpen::on_segment`](super::HalfOpen::on_segment).
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct Tcb {
     pub(super) snd: Snd,
@@ -236,21 +238,21 @@ impl Tcb {
     /// How much of it every segment touches.
     pub const HOT_OCTETS: usize = 104;
 
-    /// An active open: the SYN leaves with the next [`Tcb::poll_segment`] (RFC 9293 §3.10.1).
+    /// An active open, whatever the TCB was before: the SYN leaves with the next [`Tcb::poll_segment`]
+    /// (RFC 9293 §3.10.1).
     ///
     /// `settings` are those of `options`; the TCB takes over the caller's use of them.
-    #[inline(always)]
-    pub fn active_open(
+    pub fn open(
+        &mut self,
         opening: &Opening,
         options: &FlowOptions,
         settings: SettingsId,
         shared: &Shared,
         config: &TcpConfig,
-    ) -> Self {
-        let mut tcb = Self::new(opening, settings, shared, config, State::SynSent);
+    ) {
+        *self = Self::new(opening, settings, shared, config, State::SynSent);
         let timeout = options.connect_timeout.unwrap_or(config.r2_syn);
-        tcb.set_timer(Timer::User, timeout, opening.now);
-        tcb
+        self.set_timer(Timer::User, timeout, opening.now);
     }
 
     /// This active open follows an incarnation that is in TIME-WAIT; its ISN is beyond `before.floor`.

@@ -61,7 +61,7 @@ impl Sum {
         const LONG: usize = 128;
         if src.len() >= LONG {
             dst.copy_from_slice(src);
-            return self.add(dst);
+            return self.add(src);
         }
         assert_eq!(dst.len(), src.len(), "both ends of a copy have one length");
         let (to_words, to_tail) = dst.as_chunks_mut::<8>();

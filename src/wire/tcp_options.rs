@@ -83,14 +83,14 @@ impl TcpOptions {
     }
 
     /// Reads only the timestamps among the options of a segment, as [`TcpOptions::parse`] does.
-    #[inline]
+    #[inline(always)]
     pub fn timestamps(bytes: &[u8]) -> Option<Timestamps> {
         match bytes.split_first_chunk() {
             Some((&ALIGNED_TIMESTAMPS, values)) if bytes.len() == Timestamps::ALIGNED_LEN => {
                 Timestamps::parse(values)
             }
             None => None,
-            _ => Self::parse_timestamps(bytes),
+            _ => Self::parse_timestamps(bytes).map(Timestamps::from_bits),
         }
     }
 
@@ -124,9 +124,11 @@ impl TcpOptions {
         })
     }
 
-    fn parse_timestamps(bytes: &[u8]) -> Option<Timestamps> {
+    /// [`Timestamps::to_bits`] of them: that comes back in a register. From memory both halves would be read at once
+    /// right after each was written, which the processor waits for.
+    fn parse_timestamps(bytes: &[u8]) -> Option<u64> {
         if let Some(options) = Self::parse_linux_syn(bytes) {
-            return options.timestamps;
+            return options.timestamps.map(Timestamps::to_bits);
         }
         let mut found = None;
         for_each(bytes, |kind, value| {
@@ -134,7 +136,7 @@ impl TcpOptions {
                 found = found.or_else(|| Timestamps::parse(value));
             }
         });
-        found
+        found.map(Timestamps::to_bits)
     }
 
     /// How many octets [`TcpOptions::emit`] writes: a multiple of four, at most 40.
@@ -281,7 +283,18 @@ impl Timestamps {
         Sum::of_words(words)
     }
 
+    fn to_bits(self) -> u64 {
+        u64::from(self.val) << 32 | u64::from(self.ecr)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a number")]
+    #[inline(always)]
+    const fn from_bits(bits: u64) -> Self {
+        Self { val: (bits >> 32) as u32, ecr: bits as u32 }
+    }
+
     /// Reads the value of the option, which has one possible length.
+    #[inline(always)]
     fn parse(value: &[u8]) -> Option<Self> {
         let &[a, b, c, d, e, f, g, h] = value else { return None };
         Some(Self { val: u32::from_be_bytes([a, b, c, d]), ecr: u32::from_be_bytes([e, f, g, h]) })

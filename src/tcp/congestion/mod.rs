@@ -94,7 +94,7 @@ impl Memory {
 const _: () = assert!(size_of::<Memory>() == 28);
 
 /// The window of one connection, and how it moves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Congestion {
     cwnd: u32,
     /// Octets; tagged with [`Congestion::AFTER_TIMEOUT`] or zero.

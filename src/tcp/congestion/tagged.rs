@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// A number of octets up to [`Tagged::MAX`], and a tag from 0 to 3.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tagged(u32);
 
 impl Tagged {

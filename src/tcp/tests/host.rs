@@ -51,13 +51,17 @@ impl Lent {
     /// An active open.
     pub fn active_open(&mut self, iss: Seq, options: &FlowOptions) -> Tcb {
         let settings = self.settings(options);
-        Tcb::active_open(&self.opening(iss), options, settings, &self.shared, &self.config)
+        let mut tcb = Tcb::default();
+        tcb.open(&self.opening(iss), options, settings, &self.shared, &self.config);
+        tcb
     }
 
     /// The TCB of a half-open connection.
     pub fn opened(&mut self, half: &HalfOpen, iss: Seq, options: &FlowOptions) -> Tcb {
         let settings = self.settings(options);
-        half.to_tcb(&self.opening(iss), settings, &self.env())
+        let mut tcb = Tcb::default();
+        half.fill(&mut tcb, &self.opening(iss), settings, &self.env());
+        tcb
     }
 }
 
