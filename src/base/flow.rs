@@ -6,12 +6,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The two addresses of a connection, from our point of view: of one family, by construction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddrPair {
-    /// Both are IPv4.
+    /// Both are IPv4, in the order of a packet that arrives: so they are read and written at once.
     V4 {
-        /// Our address.
-        local: Ipv4Addr,
         /// The peer's address.
         remote: Ipv4Addr,
+        /// Our address.
+        local: Ipv4Addr,
     },
     /// Both are IPv6.
     V6 {

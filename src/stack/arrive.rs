@@ -173,7 +173,8 @@ impl Engine {
             // It is over and goes at the end of this turn, or when the rest of its text was read.
             return Err(DropReason::NoListener);
         }
-        let arrival = slot.tcb.on_unpredicted(seg, &mut env!(self.core, self.recv));
+        let mut arrival = Arrival::default();
+        slot.tcb.on_unpredicted(seg, &mut arrival, &mut env!(self.core, self.recv));
         if slot.listener().is_some() && arrival.dropped.is_none() {
             // A passive side answers to wherever its peer is now.
             slot.follow(link);

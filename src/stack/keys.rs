@@ -11,8 +11,8 @@ use crate::base::{AddrPair, FlowKey};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct SlotKey {
-    local: [u8; 4],
     remote: [u8; 4],
+    local: [u8; 4],
     local_port: u16,
     remote_port: u16,
 }

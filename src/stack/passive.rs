@@ -54,16 +54,17 @@ impl Engine {
         if !half.may_be_answered_by(seg, &opening, env.config) {
             return Err(DropReason::StaleEcho);
         }
+        let mut arrival = Arrival::default();
         if seg.has(Control::RST) {
             // It opens nothing, and there may be no room.
             let mut tcb = Tcb::default();
-            let arrival = half.on_segment(seg, &mut tcb, &opening, settings, &mut env);
+            half.on_segment((&opening, settings), &mut tcb, seg, &mut arrival, &mut env);
             return self.not_opened(index, tcb.closed().is_some(), &arrival, (key, link), tx);
         }
         let (listener, scope_id) = (Some(listener), listen.options.scope_id);
         let new = NewFlow { key, link, scope_id, listener, user: 0, resolved: true, announced: false };
         let (id, tcb) = self.core.flows.insert(&new).expect("there is room, as seen above");
-        let arrival = half.on_segment(seg, tcb, &opening, settings, &mut env);
+        half.on_segment((&opening, settings), tcb, seg, &mut arrival, &mut env);
         if !arrival.opened {
             let over = tcb.closed().is_some();
             self.core.flows.remove(id.index());

@@ -61,21 +61,22 @@ impl Tcb {
             self.take_predicted(seg, env);
             return Arrival { text: seg.text, ..Arrival::default() };
         }
-        self.on_unpredicted(&mut { *seg }, env)
+        let mut arrival = Arrival::default();
+        self.on_unpredicted(&mut { *seg }, &mut arrival, env);
+        arrival
     }
 
     /// [`Tcb::on_segment`], where the caller knows that it is not [predicted](Tcb::is_predicted); of `seg` only what is
     /// new is left.
-    #[inline(always)]
-    pub fn on_unpredicted<'a>(&mut self, seg: &mut Segment<'a>, env: &mut Env<'_>) -> Arrival<'a> {
-        // Where the caller wants it: a copy would be read in other pieces than it was written in.
-        let mut arrival = Arrival::default();
-        self.take(seg, &mut arrival, env);
-        arrival
-    }
-
+    ///
+    /// Nothing is copied: wide pieces would be read where narrow ones were just written, which the processor waits for.
     #[inline(never)]
-    fn take<'a>(&mut self, seg: &mut Segment<'a>, arrival: &mut Arrival<'a>, env: &mut Env<'_>) {
+    pub fn on_unpredicted<'a>(
+        &mut self,
+        seg: &mut Segment<'a>,
+        arrival: &mut Arrival<'a>,
+        env: &mut Env<'_>,
+    ) {
         let step = if self.state == State::SynSent {
             self.steps_in_syn_sent(seg, arrival, env)
         } else {

@@ -220,25 +220,22 @@ impl HalfOpen {
     /// `seg` might establish the connection: makes the TCB for it, whatever that was before, and takes it through the
     /// same eight steps as any other segment. Where it was not [opened](Arrival::opened), what is to be answered is in
     /// [`Arrival::reset`], and the TCB is not needed any more; else whoever keeps it holds its settings.
-    #[inline(always)]
     pub fn on_segment<'a>(
         &self,
-        seg: &mut Segment<'a>,
+        (opening, settings): (&Opening, SettingsId),
         tcb: &mut Tcb,
-        opening: &Opening,
-        settings: SettingsId,
+        seg: &mut Segment<'a>,
+        arrival: &mut Arrival<'a>,
         env: &mut Env<'_>,
-    ) -> Arrival<'a> {
+    ) {
         self.fill(tcb, opening, settings, env);
-        let mut arrival = tcb.on_unpredicted(seg, env);
+        tcb.on_unpredicted(seg, arrival, env);
         if !arrival.opened && arrival.reset.is_none() {
             arrival.reset = tcb.poll_segment(env);
         }
-        arrival
     }
 
     /// Makes the TCB of this connection, in SYN-RECEIVED, its SYN-ACK sent.
-    #[inline(never)]
     pub(super) fn fill(&self, tcb: &mut Tcb, opening: &Opening, settings: SettingsId, env: &Env<'_>) {
         let opening = Opening { iss: self.iss, ..*opening };
         *tcb = Tcb::new(&opening, settings, env.shared, env.config, State::SynReceived);

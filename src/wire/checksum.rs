@@ -103,10 +103,10 @@ impl Sum {
 /// Octets that are added in one step of a loop.
 const BLOCK: usize = 32;
 
-/// Two sums side by side of 64-bit words. What overflows is kept above them, not brought round at once, so that
+/// Sums side by side of 64-bit words. What overflows is kept above them, not brought round at once, so that
 /// no addition waits for another.
 #[derive(Default)]
-struct Lanes(u128, u128);
+struct Lanes(u128, u128, u128, u128);
 
 impl Lanes {
     #[inline]
@@ -114,14 +114,14 @@ impl Lanes {
         let [a, b, c, d]: [[u8; 8]; 4] = zerocopy::transmute!(*block);
         self.0 += u128::from(u64::from_ne_bytes(a));
         self.1 += u128::from(u64::from_ne_bytes(b));
-        self.0 += u128::from(u64::from_ne_bytes(c));
-        self.1 += u128::from(u64::from_ne_bytes(d));
+        self.2 += u128::from(u64::from_ne_bytes(c));
+        self.3 += u128::from(u64::from_ne_bytes(d));
     }
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a number")]
     const fn sum(&self) -> u64 {
-        let sum = self.0 + self.1;
+        let sum = self.0 + self.1 + self.2 + self.3;
         with_carry(sum as u64, (sum >> 64) as u64)
     }
 }
