@@ -58,7 +58,10 @@ const fn is_never(ms: u32) -> bool {
 
 /// Rounded up, so that no timeout comes early; saturating at what [`is_never`] calls never.
 pub(super) fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+    // In halves: of all nanoseconds it would be a division of 128 bits.
+    let whole = duration.as_secs().saturating_mul(1_000);
+    let ms = whole.saturating_add(duration.subsec_nanos().div_ceil(1_000_000).into());
+    u32::try_from(ms).unwrap_or(u32::MAX)
 }
 
 impl Tcb {
@@ -177,6 +180,21 @@ impl Tcb {
 mod tests {
     use super::*;
     use crate::tcp::tests::host::Host;
+
+    #[test]
+    fn milliseconds_are_rounded_up_and_bounded() {
+        for (duration, want) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(1), 1),
+            (Duration::new(2, 1), 2_001),
+            (Duration::new(2, 999_999_999), 3_000),
+            (Duration::from_millis(u64::from(u32::MAX)), u32::MAX),
+            (Duration::MAX, u32::MAX),
+        ] {
+            assert_eq!(millis(duration), want, "{duration:?}");
+        }
+    }
 
     #[test]
     fn the_earliest_is_first_and_each_fires_once() {
