@@ -79,8 +79,12 @@ impl Tcb {
     pub(super) fn syn_acked(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
         self.take_rtt_sample(seg, env);
         if self.timeouts > 0 {
-            // RFC 6298 (5.7), and RFC 5681 §3.1: after a lost SYN the window begins at one segment.
+            // RFC 6298 (5.7).
             self.rtt.after_lost_syn();
+        }
+        if self.timeouts > 1 {
+            // RFC 5681 §3.1, but since the first timeout is short only after a second one (RFC 6928 §2): the window
+            // begins at one segment.
             self.congestion.on_idle(u32::from(self.snd.mss), None);
         }
         self.timeouts = 0;
