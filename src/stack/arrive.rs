@@ -99,8 +99,8 @@ impl Engine {
         self.core.counters.add(Counter::SegmentsIn);
         match found {
             Some(Found::HalfOpen(index)) => self.on_half_open(index, (key, hash), *link, seg, app, tx),
-            Some(Found::TimeWait(index)) => self.on_time_wait(index, *key, hash, *link, seg, tx),
-            Some(Found::Flow(_)) | None => self.on_nobody(*key, hash, *link, seg, tx),
+            Some(Found::TimeWait(index)) => self.on_time_wait(index, key, hash, *link, seg, tx),
+            Some(Found::Flow(_)) | None => self.on_nobody(key, hash, *link, seg, tx),
         }
     }
 

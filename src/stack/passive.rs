@@ -40,7 +40,7 @@ impl Engine {
             let floor = slot.half.iss() + 1;
             self.free_half_open(index);
             // Where an old incarnation set a floor it holds for this SYN too.
-            return self.on_syn(listener, *key, hash, link, seg, Some(floor), tx);
+            return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
         }
         if !seg.has(Control::RST) {
             // Without room it stays half-open: the peer sends its ACK or text again.
@@ -116,14 +116,14 @@ impl Engine {
     pub(super) fn on_time_wait(
         &mut self,
         index: u32,
-        key: FlowKey,
+        key: &FlowKey,
         hash: u64,
         link: Link,
         seg: &Segment<'_>,
         tx: &mut impl TxBatch,
     ) -> Outcome {
         let mut record = *self.core.time_wait.at(index);
-        match self.time_wait_verdict(&record, seg, &key) {
+        match self.time_wait_verdict(&record, seg, key) {
             TimeWaitVerdict::Ignore => return Err(DropReason::TimeWait),
             TimeWaitVerdict::Nobody => return self.on_nobody(key, hash, link, seg, tx),
             TimeWaitVerdict::Ack => self.core.time_wait.set(index, record.heard(seg)),
@@ -143,7 +143,7 @@ impl Engine {
                 return Ok(());
             }
             TimeWaitVerdict::Reopen { floor, by } => {
-                let listener = self.core.listener_for(&key).expect("the verdict was for a listener");
+                let listener = self.core.listener_for(key).expect("the verdict was for a listener");
                 self.core.admits(listener)?;
                 self.core.counters.add(by);
                 self.core.time_wait.remove(index);
@@ -151,8 +151,8 @@ impl Engine {
                 return self.on_syn(listener, key, hash, link, seg, Some(floor), tx);
             }
         }
-        let ack = record.ack(self.core.origin(&key, None).timestamp_offset);
-        self.answer(link, &key, &ack, tx);
+        let ack = record.ack(self.core.origin(key, None).timestamp_offset);
+        self.answer(link, key, &ack, tx);
         Ok(())
     }
 
@@ -186,24 +186,24 @@ impl Engine {
     /// No connection has this tuple: LISTEN (RFC 9293 §3.10.7.2) or CLOSED (§3.10.7.1).
     pub(super) fn on_nobody(
         &mut self,
-        key: FlowKey,
+        key: &FlowKey,
         hash: u64,
         link: Link,
         seg: &Segment<'_>,
         tx: &mut impl TxBatch,
     ) -> Outcome {
         let lone_syn = !seg.has(Control::ACK | Control::RST | Control::FIN) && seg.has(Control::SYN);
-        if lone_syn && let Some(listener) = self.core.listener_for(&key) {
+        if lone_syn && let Some(listener) = self.core.listener_for(key) {
             return self.on_syn(listener, key, hash, link, seg, None, tx);
         }
-        if !self.core.config.routes.is_ours(&key) {
+        if !self.core.config.routes.is_ours(key) {
             return Err(DropReason::NotOurAddress);
         }
         if seg.has(Control::SYN) && seg.has(Control::FIN | Control::RST) {
             return Err(DropReason::BadFlags);
         }
-        if let Some(reset) = self.core.refusal(&key, seg)? {
-            self.answer(link, &key, &reset, tx);
+        if let Some(reset) = self.core.refusal(key, seg)? {
+            self.answer(link, key, &reset, tx);
         }
         Err(DropReason::NoListener)
     }
@@ -212,7 +212,7 @@ impl Engine {
     fn on_syn(
         &mut self,
         listener: ListenerId,
-        key: FlowKey,
+        key: &FlowKey,
         hash: u64,
         link: Link,
         seg: &Segment<'_>,
@@ -221,16 +221,16 @@ impl Engine {
     ) -> Outcome {
         if self.core.listeners[usize::from(listener.0)].draining {
             let refusal = reset_for(seg).expect("a SYN is no RST");
-            self.answer(link, &key, &refusal, tx);
+            self.answer(link, key, &refusal, tx);
             return Err(DropReason::ListenerDraining);
         }
         if key.is_to_itself() {
             return Err(DropReason::BadSource);
         }
         self.core.admits(listener)?;
-        let origin = self.core.origin(&key, floor);
+        let origin = self.core.origin(key, floor);
         let half = HalfOpen::new(seg, origin.isn, self.core.now).owned_by(listener.0, key.is_ipv4());
-        let index = self.core.half_open.insert(half, &key, link).ok_or(DropReason::HalfOpenFull)?;
+        let index = self.core.half_open.insert(half, key, link).ok_or(DropReason::HalfOpenFull)?;
         if !self.core.table.insert(hash, Found::HalfOpen(index).to_value()) {
             self.core.half_open.remove(index);
             return Err(DropReason::FlowTableFull);
@@ -238,7 +238,7 @@ impl Engine {
         self.core.listeners[usize::from(listener.0)].half_open += 1;
         self.core.counters.add(Counter::PassiveOpens);
         self.arm_half_open(index);
-        self.send_syn_ack(index, &key, origin, tx);
+        self.send_syn_ack(index, key, origin, tx);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ fn toeplitz(secret: &[u8], key: &FlowKey) -> u32 {
 mod tests {
     use super::*;
     use core::net::SocketAddr;
-    use std::vec;
+    use std::{format, vec};
 
     /// The key and vectors of Microsoft's RSS specification ("Verifying the RSS Hash Calculation").
     const KEY: [u8; 40] = [
@@ -125,6 +125,17 @@ mod tests {
             let theirs = key("10.0.0.1", 80, "10.0.0.2", port);
             assert_eq!(owners.owner(&ours), owners.owner(&theirs));
             count[usize::from(owners.owner(&ours))] += 1;
+        }
+        assert!(count.iter().all(|&n| n > 800), "{count:?}");
+    }
+
+    #[test]
+    fn hosts_of_one_network_are_spread() {
+        let owners = Owners::Hash { workers: 3 };
+        let mut count = [0; 3];
+        for host in 1..3_000 {
+            let key = key(&format!("fd00::{host:x}"), 4_000, "fd00::", 80);
+            count[usize::from(owners.owner(&key))] += 1;
         }
         assert!(count.iter().all(|&n| n > 800), "{count:?}");
     }
