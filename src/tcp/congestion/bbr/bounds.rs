@@ -149,3 +149,50 @@ pub(super) fn is_too_much(sample: &Sample) -> bool {
 pub(super) const fn is_at_or_after(count: u32, other: u32) -> bool {
     count.wrapping_sub(other) < 1 << 31
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At the end of a round trip in which `rate` octets a second and `octets` octets arrived.
+    fn after(rate: u64, octets: u32) -> Bounds {
+        Bounds { loss_round_start: true, latest_rate: rate, latest: octets, ..Bounds::default() }
+    }
+
+    #[test]
+    fn losses_lower_the_bounds_to_what_arrived_and_by_0_3_at_most() {
+        for (mut bounds, want) in [
+            (after(500, 50_000), (700, 70_000)),
+            (after(500, 90_000), (700, 90_000)),
+            (after(900, 0), (900, 70_000)),
+        ] {
+            bounds.lost(1);
+            bounds.adapt(false, 1_000, 100_000);
+            assert_eq!((bounds.rate_lo, bounds.lo), want);
+        }
+        let mut twice = after(0, 0);
+        for (rate, octets) in [(700, 70_000), (490, 49_000)] {
+            twice.lost(1);
+            twice.adapt(false, 1_000, 100_000);
+            assert_eq!((twice.rate_lo, twice.lo), (rate, octets));
+        }
+    }
+
+    #[test]
+    fn bounds_stay_while_probing_without_losses_and_within_a_round_trip() {
+        let mut probing = after(500, 50_000);
+        probing.lost(1);
+        probing.adapt(true, 1_000, 100_000);
+        assert!(!probing.is_slowed() && probing.lo == NONE);
+        probing.adapt(false, 1_000, 100_000);
+        assert!(!probing.is_slowed(), "that loss is over");
+
+        let mut within = Bounds { loss_round_start: false, ..after(500, 50_000) };
+        within.lost(1);
+        within.adapt(false, 1_000, 100_000);
+        assert!(!within.is_slowed());
+        within.loss_round_start = true;
+        within.adapt(false, 1_000, 100_000);
+        assert!(within.is_slowed(), "now it counts");
+    }
+}

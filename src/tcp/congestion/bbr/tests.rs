@@ -72,6 +72,21 @@ fn a_path_that_delivers_more_is_found_within_seconds_and_one_that_delivers_less_
     assert!(line.drops * 25 < line.tries, "{} of {} dropped", line.drops, line.tries);
 }
 
+#[test]
+fn probes_are_two_to_three_seconds_apart_and_never_at_times_that_all_share() {
+    let mut model = Line::new().model;
+    let mut waits: Vec<u32> = (0..100)
+        .map(|_| {
+            model.go_down(Micros32::default());
+            model.probe_wait_us
+        })
+        .collect();
+    assert!(waits.iter().all(|wait| (2_000_000..3_000_000).contains(wait)), "{waits:?}");
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 90, "{waits:?}");
+}
+
 /// A queue of a quarter of the pipe: a loss-based sender would lose something in each probe, and so does this; but it
 /// learns where the bound is.
 #[test]
