@@ -74,7 +74,11 @@ fn ctrl_c_ends_a_run_with_its_results_so_far() {
         let json = net.path(&format!("{backend}-{client_backend}.json"));
         let more = ["--app", "echo", "--duration", "600", "--json", &json, "--backend", client_backend];
         let from = ["--source", sources(LISTEN)];
-        let load = net.start(End::Client, &Net::load_argv(LISTEN, &[&more[..], &from].concat()));
+        let mut load = net.start(End::Client, &Net::load_argv(LISTEN, &[&more[..], &from].concat()));
+        if client_backend == "xdp" {
+            // From when it is ready, which with a sanitizer takes as long as what follows.
+            load.wait_for_err_line("mode: ");
+        }
         thread::sleep(Duration::from_secs(1));
 
         let asked = Instant::now();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::UdpSocket;
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -168,15 +169,15 @@ impl Recorded {
         found
     }
 
-    /// The streams of the first `connections` connections; there must be just so many.
-    pub fn streams(&self, connections: usize) -> Vec<Followed> {
+    /// The streams of all connections, of which there must be so many.
+    pub fn streams(&self, connections: RangeInclusive<usize>) -> Vec<Followed> {
         let last = self.tshark(&["-Y", "tcp", "-T", "fields", "-e", "tcp.stream"]);
         let seen = last.lines().filter_map(|line| line.parse::<usize>().ok()).max().map_or(0, |max| max + 1);
-        assert_eq!(seen, connections, "connections in the capture");
-        let taps: Vec<_> = (0..connections).map(|n| format!("follow,tcp,raw,{n}")).collect();
+        assert!(connections.contains(&seen), "{seen} connections in the capture, not {connections:?}");
+        let taps: Vec<_> = (0..seen).map(|n| format!("follow,tcp,raw,{n}")).collect();
         let args: Vec<_> = taps.iter().flat_map(|tap| ["-z", tap.as_str()]).collect();
         let text = self.tshark(&[&["-q"], &args[..]].concat());
-        let mut streams: Vec<_> = (0..connections).map(|_| Followed::default()).collect();
+        let mut streams: Vec<_> = (0..seen).map(|_| Followed::default()).collect();
         let mut current = 0;
         for line in text.lines() {
             if let Some(n) = line.strip_prefix("Filter: tcp.stream eq ") {
