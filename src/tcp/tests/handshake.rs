@@ -201,13 +201,18 @@ fn the_connect_timeout_is_the_users() {
     host.expect_closed(CloseReason::ConnectTimedOut);
 }
 
-/// RFC 6298 (5.7) and RFC 5681 §3.1.
+/// RFC 6298 (5.7); RFC 5681 §3.1 from the second on (RFC 6928 §2).
 #[test]
 fn after_a_lost_syn_sending_begins_carefully() {
-    let mut host = Host::syn_sent();
-    host.fire();
-    host.recv(sa());
-    assert_eq!((host.cwnd(), host.info().rto.as_millis()), (1_000, 3_000));
+    for (lost, cwnd) in [(1, 10_000), (2, 1_000), (3, 1_000)] {
+        let mut host = Host::syn_sent();
+        for _ in 0..lost {
+            host.fire();
+        }
+        host.recv(sa());
+        assert_eq!(host.cwnd(), cwnd, "{lost} lost");
+        assert!(host.info().rto.as_millis() >= 3_000, "{lost} lost");
+    }
     let mut fine = Host::established();
     fine.send(1);
     assert_eq!((fine.cwnd(), fine.info().srtt.is_some()), (10_000, true));
@@ -215,14 +220,16 @@ fn after_a_lost_syn_sending_begins_carefully() {
 
 #[test]
 fn after_a_lost_syn_ack_sending_begins_carefully_too() {
-    let mut host = Host::new(super::host::config(), |lent| {
-        let mut half = crate::tcp::HalfOpen::new(&s().segment(), super::segments::ISS, lent.now);
-        assert!(half.retry(&lent.config));
-        lent.opened(&half, Seq::new(0), &crate::tcp::FlowOptions::default())
-    });
-    host.recv(a(1, 1));
-    let info = host.info();
-    assert_eq!((host.cwnd(), info.rto.as_millis(), info.srtt), (1_000, 3_000, None));
+    for (lost, cwnd) in [(1, 10_000), (2, 1_000)] {
+        let mut host = Host::new(super::host::config(), |lent| {
+            let mut half = crate::tcp::HalfOpen::new(&s().segment(), super::segments::ISS, lent.now);
+            assert!((0..lost).all(|_| half.retry(&lent.config)));
+            lent.opened(&half, Seq::new(0), &crate::tcp::FlowOptions::default())
+        });
+        host.recv(a(1, 1));
+        let info = host.info();
+        assert_eq!((host.cwnd(), info.rto.as_millis(), info.srtt), (cwnd, 3_000, None), "{lost} lost");
+    }
 }
 
 #[test]

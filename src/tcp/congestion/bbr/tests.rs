@@ -72,6 +72,15 @@ fn a_path_that_delivers_more_is_found_within_seconds_and_one_that_delivers_less_
     assert!(line.drops * 25 < line.tries, "{} of {} dropped", line.drops, line.tries);
 }
 
+/// The filter spans two probes: a round trip after one the rate of the one before is forgotten.
+#[test]
+fn each_probe_moves_the_filter_of_rates_on() {
+    let mut line = line_in(State::Down, 4);
+    line.model.rates[0] = 2_000_000;
+    line.run(100_000);
+    assert!(line.model.rates[0] <= 1_000_000, "{:?}", line.model.rates);
+}
+
 #[test]
 fn probes_are_two_to_three_seconds_apart_and_never_at_times_that_all_share() {
     let mut model = Line::new().model;
