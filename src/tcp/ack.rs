@@ -6,6 +6,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use super::arrives::{Arrival, Step, Stop};
 use super::cold::Shared;
 use super::flags::Flags;
+use super::isn::timestamp_clock;
 use super::recovery::Repair;
 use super::segment::{Segment, reset_for};
 use super::settings::Settings;
@@ -77,9 +78,11 @@ impl Tcb {
 
     /// Our SYN is acknowledged: ESTABLISHED, with the window of this segment.
     pub(super) fn syn_acked(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
-        self.take_rtt_sample(seg, env);
+        if self.take_rtt_sample(seg, env).is_none() {
+            self.take_echo_sample(seg, env);
+        }
         if self.timeouts > 0 {
-            // RFC 6298 (5.7).
+            // RFC 6298 (5.7), where timestamps did not tell.
             self.rtt.after_lost_syn();
         }
         if self.timeouts > 1 {
@@ -254,5 +257,17 @@ impl Tcb {
         self.rtt.sample(rtt_us, &env.config.rto);
         self.flags.clear(Flags::TIMED);
         Some(rtt_us)
+    }
+
+    /// RFC 7323 §4.1: the echo says which SYN is answered, so that one that was sent again measures, too.
+    #[cold]
+    fn take_echo_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
+        /// What seems to have taken longer is not of ours.
+        const LONGEST_MS: u32 = 120_000;
+        let Some(stamps) = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)) else { return };
+        let ms = timestamp_clock(env.now).wrapping_add(self.ts.offset).wrapping_sub(stamps.ecr);
+        if ms < LONGEST_MS {
+            self.rtt.sample(ms.max(1) * 1_000, &env.config.rto);
+        }
     }
 }
