@@ -334,7 +334,7 @@ impl Core {
         let given = connect.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
         // RFC 9293 MUST-44: routing says it. Connections keep it (MUST-45).
         let local = given.or(hop.source).ok_or(ConnectError::NoRoute)?;
-        let mac = self.neighbours.find(hop.neighbour);
+        let neighbour = *hop.neighbour;
         let local_port = connect.local.map_or(0, |local| local.port());
         let mut key = FlowKey::new(SocketAddr::new(local, local_port), connect.remote)
             .filter(|key| self.config.routes.is_ours(key))
@@ -346,6 +346,7 @@ impl Core {
         let Free { hash, rests } = self.free_tuple(&mut key)?;
         let options = &connect.options;
         let settings = self.shared.settings.intern(options).ok_or(ConnectError::TooManyOptions)?;
+        let mac = self.neighbours.find(&neighbour);
         let before = rests.map(|(_, before)| before);
         let opening = self.opening(&key, self.origin(&key, before.map(|before| before.floor)), options);
         let new = NewFlow {

@@ -6,7 +6,6 @@ use core::ops::ControlFlow::{Break, Continue};
 use super::arrives::{Arrival, Step, Stop};
 use super::cold::Shared;
 use super::flags::Flags;
-use super::isn::timestamp_clock;
 use super::recovery::Repair;
 use super::segment::{Segment, reset_for};
 use super::settings::Settings;
@@ -78,13 +77,7 @@ impl Tcb {
 
     /// Our SYN is acknowledged: ESTABLISHED, with the window of this segment.
     pub(super) fn syn_acked(&mut self, seg: &Segment<'_>, arrival: &mut Arrival<'_>, env: &mut Env<'_>) {
-        if self.take_rtt_sample(seg, env).is_none() {
-            self.take_echo_sample(seg, env);
-        }
-        if self.timeouts > 0 {
-            // RFC 6298 (5.7), where timestamps did not tell.
-            self.rtt.after_lost_syn();
-        }
+        let (is_measured, is_lost) = (self.take_rtt_sample(seg, env).is_some(), self.timeouts > 0);
         if self.timeouts > 1 {
             // RFC 5681 §3.1, but since the first timeout is short only after a second one (RFC 6928 §2): the window
             // begins at one segment.
@@ -106,6 +99,14 @@ impl Tcb {
         self.apply(Input::SynAcked);
         arrival.opened = true;
         self.start_model(env);
+        if !is_measured {
+            // Not before: milliseconds are too coarse for a model of the path, which keeps the least that it is told.
+            self.take_echo_sample(seg, env);
+        }
+        if is_lost {
+            // RFC 6298 (5.7), where timestamps did not tell.
+            self.rtt.after_lost_syn();
+        }
         env.counters.add(Counter::Established);
         env.counters.add_n(Counter::EcnAgreed, self.is_ecn_sender().into());
         let &Settings { keep_idle, recv_initial, .. } = env.shared.settings.get(self.settings);
@@ -259,15 +260,15 @@ impl Tcb {
         Some(rtt_us)
     }
 
-    /// RFC 7323 §4.1: the echo says which SYN is answered, so that one that was sent again measures, too.
+    /// RFC 7323 §4.1: an echo younger than the timer of a SYN is of the one that was sent last, which so measures though
+    /// it was not the first. An older one tells nothing: who was sent a SYN again may still echo the first.
     #[cold]
     fn take_echo_sample(&mut self, seg: &Segment<'_>, env: &Env<'_>) {
-        /// What seems to have taken longer is not of ours.
-        const LONGEST_MS: u32 = 120_000;
-        let Some(stamps) = seg.stamps.filter(|_| self.flags.any(Flags::STAMPS)) else { return };
-        let ms = timestamp_clock(env.now).wrapping_add(self.ts.offset).wrapping_sub(stamps.ecr);
-        if ms < LONGEST_MS {
-            self.rtt.sample(ms.max(1) * 1_000, &env.config.rto);
+        let echo =
+            seg.stamps.map(|stamps| stamps.ecr).filter(|&echo| echo != 0 && self.flags.any(Flags::STAMPS));
+        let rtt_us = echo.and_then(|echo| self.echoed_rtt_us(echo, env));
+        if let Some(rtt_us) = rtt_us.filter(|&us| us < env.config.rto.initial_us) {
+            self.rtt.sample(rtt_us.max(1_000), &env.config.rto);
         }
     }
 }

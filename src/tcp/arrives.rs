@@ -18,7 +18,7 @@ use crate::wire::{Control, TcpOptions, Timestamps};
 pub struct Arrival<'a> {
     /// Why it went no further; its acknowledgment, if one is due, is already owed.
     pub dropped: Option<DropReason>,
-    /// A reset to send back, or the last ACK of an old incarnation.
+    /// A reset to send back, the last ACK of an old incarnation, or what a half-open connection answers.
     pub reset: Option<Outgoing>,
     /// The connection reached ESTABLISHED.
     pub opened: bool,

@@ -45,7 +45,7 @@ impl HalfOpen {
     const STAMPS: u8 = 1 << 4;
     /// The SYN permitted SACK.
     const SACK: u8 = 1 << 5;
-    /// The SYN-ACK was sent more than once, so its answer measures nothing (Karn).
+    /// The SYN-ACK was sent more than once, so that only an echo tells which of them is answered (Karn).
     const AMBIGUOUS: u8 = 1 << 6;
     /// It came over IPv4.
     const IPV4: u8 = 1 << 7;

@@ -40,7 +40,7 @@ impl RttEstimator {
         Self { srtt_x8: 0, rttvar_x4: 0, rto_us: bounds.initial_us }
     }
 
-    /// Takes one measurement of a segment that was sent once (Karn; RFC 6298 §3).
+    /// Takes one measurement, of a segment that was sent once or whose echo says which one it was (Karn; RFC 6298 §3).
     pub fn sample(&mut self, rtt_us: u32, bounds: &RtoBounds) {
         // Longer than four minutes is no round trip, and twice as long would overflow the scaling below.
         let rtt_us = rtt_us.clamp(1, 1 << 28);
