@@ -145,6 +145,11 @@ mod tests {
             ("reassembly queues", 8, "where the first range is, and RCV.NXT"),
             ("ranges of text out of order", 8, "two numbers"),
             ("records of windows", 8, "a number and a time"),
+            (
+                "records of busy connections",
+                100,
+                "a receive buffer, a scoreboard and what congestion control remembers",
+            ),
             ("timers", 12, "a deadline and two neighbours"),
             ("entries of the index", 4, "a value"),
         ] {

@@ -126,6 +126,8 @@ impl Pair {
         }
         assert_eq!(pair.client.1.flows.len(), CONNECTIONS as usize);
         assert_eq!((pair.server.0.flow_count(), pair.deadlines()), (CONNECTIONS, [None; 2]));
+        let load = pair.server.0.table_load();
+        assert!(load > 0.0 && load <= 0.8, "{load}");
         pair
     }
 
