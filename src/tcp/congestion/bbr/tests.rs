@@ -81,6 +81,15 @@ fn each_probe_moves_the_filter_of_rates_on() {
     assert!(line.model.rates[0] <= 1_000_000, "{:?}", line.model.rates);
 }
 
+/// Ten segments in a round trip of 21 ms, times the gain of STARTUP.
+#[test]
+fn the_first_round_trip_sets_the_pace() {
+    let mut line = Line::new();
+    line.model = Model::new(10 * MSS, 0, Seq::new(7), 0, Micros32::default());
+    line.run(21_500);
+    assert!((1_300_000..1_350_000).contains(&line.model.pacing_rate), "{}", line.model.pacing_rate);
+}
+
 #[test]
 fn probes_are_two_to_three_seconds_apart_and_never_at_times_that_all_share() {
     let mut model = Line::new().model;
